@@ -1,0 +1,41 @@
+"""Auto-tuning for deep-learning inference: ``tune``, ``compile`` and ``load`` are all most need.
+
+Importing this package imports nothing else: what a name needs is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autotune.api import CompileResult, TuneResult, compile, tune
+    from autotune.runtime import Model, load
+
+__all__ = ["CompileResult", "Model", "TuneResult", "__version__", "compile", "load", "tune"]
+
+_HOMES = {
+    "CompileResult": "autotune.api",
+    "TuneResult": "autotune.api",
+    "compile": "autotune.api",
+    "tune": "autotune.api",
+    "Model": "autotune.runtime",
+    "load": "autotune.runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("autotune")
+        except PackageNotFoundError:  # a source tree that was never installed
+            return "0+unknown"
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,280 @@
+"""The rooms of the house in one line: what ``autotune.tune`` and ``autotune.compile`` do.
+
+Heavy imports are inside the functions, after the thread pool's size is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotune.errors import ArtifactError, InputError, ModelError, TargetError
+from search_spaces.task import Target
+
+if TYPE_CHECKING:
+    from autotune.artifact.manifest import ChosenSchedule, Manifest
+    from autotune.frontends import ImportCheck
+    from autotune.frontends.base import ImportedModel
+    from autotune.graph.model import FusedModel
+    from autotune.search.progress import Progress, SearchSummary
+    from autotune.search.study import SamplerFactory
+
+Shapes = Mapping[str, tuple[int, ...]]
+Status = Callable[[str], None]
+
+TRIALS = 64
+"""Trials for each task, where neither trials nor seconds are given."""
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """An artifact and what is known of it.
+
+    ``import_check`` compares the imported model with its original, ``check`` the artifact; that is
+    None where the artifact cannot run on this machine.
+    """
+
+    output: Path
+    manifest: Manifest = field(repr=False)
+    import_check: ImportCheck
+    check: ImportCheck | None
+
+    @property
+    def summary(self) -> str:
+        """One line: "41 of 44 tasks tuned, 3 default"."""
+        return self.manifest.summary
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """How a tuning run went. ``compiled`` is None without an output, or after an interruption.
+
+    ``untunable`` names the tasks that no search space matches; they are compiled as they are.
+    """
+
+    search: SearchSummary
+    import_check: ImportCheck
+    compiled: CompileResult | None
+    untunable: tuple[str, ...] = ()
+
+
+def tune(
+    model: str | Path,
+    input_shapes: Shapes | None = None,
+    target: str | Target = "native",
+    trials: int | None = None,
+    seconds: float | None = None,
+    database: str | Path = "tuning.db",
+    output: str | Path | None = None,
+    sampler: str | SamplerFactory = "cost-model",
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    status: Status | None = None,
+) -> TuneResult:
+    """Search schedules for the ONNX file ``model`` on this machine, and compile the best.
+
+    ``input_shapes`` fixes the dimensions that the model leaves open. The search ends after
+    ``trials`` measured candidates (earlier runs in the same ``database`` count) or ``seconds`` of
+    search, whichever is first; without both, after ``TRIALS`` for each task. Everything measured is
+    in the database as soon as it is, so that the same call continues after an interruption. The
+    artifact is written to ``output`` if that is given. ``progress`` is called after each
+    measurement, ``status`` with a line before each long step.
+
+    Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
+    (``KeyboardInterrupt``) is no error: ``result.search.stopped`` is then "interrupted".
+    """
+    from autotune.database import open_database
+    from autotune.search.budget import Budget
+    from autotune.search.settings import SearchSettings
+    from autotune.target import check_measurable
+
+    if trials is not None and trials < 1:
+        raise InputError(f"the number of trials must be 1 or more, not {trials}")
+    if seconds is not None and not seconds > 0:
+        raise InputError(f"the time for the search must be more than nothing, not {seconds} s")
+    _check_sampler(sampler)
+    resolved = _resolve(target, threads)
+    check_measurable(resolved)
+    if output is not None:
+        from autotune.artifact.output import check_output
+
+        check_output(output)
+    if Path(database).exists():
+        with open_database(database, create=False, read_only=True):
+            pass  # a database that cannot be used is found before minutes of work
+    imported, import_check, fused = _prepared(model, input_shapes, resolved, status)
+
+    from autotune.measure.local import LocalRunner
+    from autotune.search.loop import tune_tasks
+    from search_spaces.registry import matching
+    from tuning_db.records import ModelRow
+
+    tunable = [task for task in fused.tasks if any(matching(task, resolved))]
+    untunable = tuple(t.workload.name for t in fused.tasks if t not in tunable)
+    if trials is None and seconds is None:
+        trials = TRIALS * len(tunable)
+    settings = SearchSettings(budget=Budget(trials, seconds), sampler=sampler, seed=seed)
+    _tell(status, f"searching schedules for {len(tunable)} tasks")
+    with open_database(database) as opened, LocalRunner(resolved) as runner:
+        summary = tune_tasks(
+            tunable,
+            resolved,
+            runner,
+            opened,
+            settings,
+            progress,
+            model=ModelRow(fused.digest, fused.name),
+        )
+    compiled = None
+    if output is not None and summary.stopped != "interrupted":
+        compiled = _build(imported, import_check, fused, database, output, status)
+    return TuneResult(summary, import_check, compiled, untunable)
+
+
+def compile(
+    model: str | Path,
+    input_shapes: Shapes | None = None,
+    target: str | Target = "native",
+    database: str | Path | None = None,
+    output: str | Path = "model.artifact",
+    threads: int | None = None,
+    status: Status | None = None,
+) -> CompileResult:
+    """Compile the ONNX file ``model`` into the directory ``output`` without measuring anything.
+
+    Schedules come from ``database``, and where it has none for a task (or there is no database)
+    from the default of the task's search space; ``result.summary`` says how many. From the same
+    model, database and versions the same bytes are written. Raises a ``UserError``.
+    """
+    from autotune.artifact.output import check_output
+    from autotune.database import open_database
+
+    resolved = _resolve(target, threads)
+    check_output(output)
+    if database is not None:
+        with open_database(database, create=False, read_only=True):
+            pass
+    imported, import_check, fused = _prepared(model, input_shapes, resolved, status)
+    return _build(imported, import_check, fused, database, output, status)
+
+
+def _check_sampler(sampler: str | SamplerFactory) -> None:
+    from autotune.search.study import SAMPLERS
+
+    if isinstance(sampler, str) and sampler not in SAMPLERS:
+        raise InputError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
+
+
+def _resolve(target: str | Target, threads: int | None) -> Target:
+    """The target, with TVM's thread pool made for it."""
+    from dataclasses import replace
+
+    from autotune.target import resolve
+    from autotune.threads import set_threads
+
+    if isinstance(target, Target):
+        found = target if threads is None else replace(target, threads=threads)
+    else:
+        found = resolve(target, threads)
+    set_threads(found.threads)
+    return found
+
+
+def _prepared(
+    model: str | Path, input_shapes: Shapes | None, target: Target, status: Status | None
+) -> tuple[ImportedModel, ImportCheck, FusedModel]:
+    """The model inside the house: imported, compared with the original, fused."""
+    from autotune.frontends import import_model, verify_import
+
+    _tell(status, f"importing {model}")
+    imported = import_model(model, input_shapes)
+    from autotune.graph.pipeline import optimise
+
+    _tell(status, "fusing operators")
+    fused = optimise(imported, target)
+    _tell(status, "comparing the import with the original model")
+    if not _runs_here(target):
+        return imported, verify_import(imported), fused
+    from autotune.artifact.build import runnable
+
+    try:
+        # Fused and scheduled by default: seconds, where the plain module takes a minute.
+        return imported, verify_import(imported, lambda _: runnable(fused)), fused
+    except ModelError:
+        # Whose fault is it? The import alone, compiled without anything of ours, decides.
+        return imported, verify_import(imported), fused
+
+
+def _build(
+    imported: ImportedModel,
+    import_check: ImportCheck,
+    fused: FusedModel,
+    database: str | Path | None,
+    output: str | Path,
+    status: Status | None,
+) -> CompileResult:
+    """Compile and compare with the original. What computes something else is never written.
+
+    LLVM is known to miscompile some kernels for wide vectors, and defaults were not measured: if
+    the artifact is wrong it is built again with LLVM's optimiser held back, then from defaults.
+    """
+    from autotune.artifact.build import build
+    from autotune.artifact.schedules import chosen_from
+    from autotune.database import open_database
+
+    schedules: dict[str, ChosenSchedule] = {}
+    if database is not None:
+        with open_database(database, create=False, read_only=True) as opened:
+            schedules = chosen_from(opened, fused)
+    ways: list[tuple[Mapping[str, ChosenSchedule], bool]] = [(schedules, False), (schedules, True)]
+    if schedules:
+        ways.append(({}, True))
+    runs_here = _runs_here(fused.target)
+    checks: list[ImportCheck] = []
+    notes: list[str] = []
+    for chosen, safe in ways:
+        tuned = f"{len(chosen)} of {len(fused.tasks)} tasks found in the database"
+        _tell(status, f"compiling: {tuned}" if database is not None else "compiling")
+
+        def compare(draft: Path) -> None:
+            checks.append(_checked(imported, draft))
+
+        try:
+            manifest = build(
+                fused, chosen, output, safe=safe, notes=notes, check=compare if runs_here else None
+            )
+        except ModelError as error:
+            notes.append(f"a first build was discarded: {error}")
+            _tell(status, f"the compiled model is wrong and is built again more carefully: {error}")
+            continue
+        return CompileResult(Path(output), manifest, import_check, checks[-1] if checks else None)
+    raise ArtifactError(
+        f"{fused.name} cannot be compiled to something that agrees with the original, so nothing "
+        f"was written; please report the model ({notes[-1]})"
+    )
+
+
+def _checked(imported: ImportedModel, draft: Path) -> ImportCheck:
+    from autotune.frontends import verify_import
+    from autotune.runtime import load
+
+    # Another seed than the import was compared with: fresh inputs.
+    return verify_import(imported, lambda _: load(draft), seed=1)
+
+
+def _runs_here(target: Target) -> bool:
+    from autotune.target import check_measurable
+
+    try:
+        check_measurable(target)
+    except TargetError:
+        return False
+    return not target.device
+
+
+def _tell(status: Status | None, line: Any) -> None:
+    if status is not None:
+        status(str(line))

@@ -1,0 +1,202 @@
+"""From a fused model and chosen schedules to an artifact: a directory that runs by itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from autotune.artifact.link import link, linker
+from autotune.artifact.manifest import ChosenSchedule, FileEntry, Manifest, TaskEntry
+from autotune.artifact.output import replacing
+from autotune.artifact.schedules import scheduled
+from autotune.compiler import PIPELINE, pass_context
+from autotune.graph.model import FusedModel
+from autotune.measure.kernel import build_kernel
+from autotune.runtime import LIBRARY, MANIFEST, file_digest
+from search_spaces.task import Target
+
+Refused = dict[str, dict[str, str]]
+"""By workload key: what must not be used, by space name (or "record"), and why."""
+
+_PACKAGES = {"autotune": "autotune", "tvm": "apache-tvm", "tvm_ffi": "apache-tvm-ffi"}
+_log = logging.getLogger(__name__)
+
+
+def build(
+    fused: FusedModel,
+    schedules: Mapping[str, ChosenSchedule],
+    output: str | Path,
+    *,
+    refused: Mapping[str, Mapping[str, str]] | None = None,
+    safe: bool = False,
+    notes: Sequence[str] = (),
+    check: Callable[[Path], None] | None = None,
+) -> Manifest:
+    """Compile ``fused`` into the directory ``output`` and return its manifest.
+
+    ``schedules`` holds the schedule of each tuned task by workload key; the others get the default
+    of their search space. Where a schedule does not apply or does not compile the next best takes
+    its place, and the manifest says so. ``refused`` holds what must not be used (see ``Refused``);
+    ``safe`` keeps LLVM's optimiser at its lowest useful level; ``notes`` are kept in the manifest.
+    ``check`` is given the finished directory before it takes its place; if it raises, nothing is
+    written. From equal arguments the same bytes are written. Raises ``ArtifactError`` where the
+    directory cannot be written or nothing can link.
+    """
+    output = Path(output)
+    linker()  # before minutes of work
+    spoilt: Refused = {key: dict(names) for key, names in (refused or {}).items()}
+    with replacing(output) as draft:
+        executable, tasks = _compiled(fused, schedules, spoilt, safe)
+        objects = draft / "objects"
+        objects.mkdir()
+        executable.export_library(
+            str(draft / LIBRARY), fcompile=link, workspace_dir=str(objects)
+        )
+        for file in objects.iterdir():
+            file.unlink()
+        objects.rmdir()
+        library = draft / LIBRARY
+        library.chmod(0o644)
+        manifest = Manifest(
+            model={"name": fused.name, "digest": fused.digest},
+            inputs=fused.inputs,
+            outputs=fused.outputs,
+            target=fused.target,
+            versions=_versions(),
+            graph=dict(fused.choices),
+            tasks=tasks,
+            files={LIBRARY: FileEntry(file_digest(library), library.stat().st_size)},
+            notes=(*notes, *(["compiled with LLVM's optimiser at level 1"] if safe else [])),
+        )
+        (draft / MANIFEST).write_text(manifest.text(), encoding="utf-8")
+        if check is not None:
+            check(draft)
+    return manifest
+
+
+def runnable(fused: FusedModel) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """``fused`` compiled with default schedules in this process: arrays by name to arrays by name.
+
+    For a comparison before anything is written or tuned; an artifact is made by ``build``.
+    """
+    import numpy as np
+    import tvm
+    from tvm.relax import VirtualMachine
+
+    executable, _ = _compiled(fused, {}, {}, False)
+    machine = VirtualMachine(executable, tvm.cpu())
+
+    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        given = [tvm.runtime.tensor(np.ascontiguousarray(inputs[s.name])) for s in fused.inputs]
+        result = machine["main"](*given)
+        values = [result] if hasattr(result, "numpy") else list(result)
+        return {s.name: v.numpy() for s, v in zip(fused.outputs, values, strict=True)}
+
+    return run
+
+
+def _compiled(
+    fused: FusedModel, schedules: Mapping[str, ChosenSchedule], spoilt: Refused, safe: bool
+) -> tuple[Any, tuple[TaskEntry, ...]]:
+    """The Relax executable and how each task was compiled."""
+    while True:
+        module, tasks = _with_schedules(fused, schedules, spoilt)
+        try:
+            return _lowered(module, fused.target, safe), tasks
+        except Exception as error:  # TVM raises anything; which function it was has to be found
+            found = _guilty(fused, schedules, spoilt, tasks)
+            if not found:
+                raise
+            _log.info("%d schedules do not compile and are replaced: %s", len(found), error)
+            for key, names in found.items():
+                spoilt.setdefault(key, {}).update(names)
+
+
+def _with_schedules(
+    fused: FusedModel, schedules: Mapping[str, ChosenSchedule], spoilt: Refused
+) -> tuple[Any, tuple[TaskEntry, ...]]:
+    """``fused.module`` with each PrimFunc scheduled, weights not packed yet."""
+    import tvm
+    from tvm import relax
+
+    with tvm.target.Target(fused.target.tvm()):
+        # A reshape is no work where tensors are dense: it must be seen before it is scheduled.
+        module = relax.transform.RewriteDataflowReshape()(fused.module)
+        module = relax.transform.DeadCodeElimination()(module)
+    present = {variable.name_hint for variable in module.get_global_vars()}
+    names: dict[str, list[str]] = {}
+    for name, key in fused.functions.items():
+        if name in present:
+            names.setdefault(key, []).append(name)
+    functions = dict(module.functions)
+    entries = []
+    for task in fused.tasks:
+        key = task.workload.key
+        if key not in names:
+            continue
+        function, entry = scheduled(task, fused.target, schedules.get(key), spoilt.get(key, {}))
+        entries.append(entry)
+        # As private as what it replaces: a function with a symbol of its own outlives its calls.
+        function = function.without_attr("global_symbol")
+        for name in names[key]:
+            functions[module.get_global_var(name)] = function
+    return tvm.IRModule(functions, attrs=module.attrs), tuple(entries)
+
+
+def _lowered(module: Any, target: Target, safe: bool) -> Any:
+    import tvm
+    from tvm import relax
+
+    spec = target.tvm()
+    if safe:
+        spec["opt-level"] = 1
+    made = tvm.target.Target(spec)
+    with made, pass_context(target):
+        packed = tvm.transform.Sequential(
+            [
+                relax.transform.SplitLayoutRewritePreproc(),
+                # Runs the packing of constant weights, here and now.
+                relax.transform.FoldConstant(),
+                relax.transform.DeadCodeElimination(),
+            ]
+        )(module)
+        return relax.build(packed, made, relax_pipeline="default", tir_pipeline=PIPELINE)
+
+
+def _guilty(
+    fused: FusedModel,
+    schedules: Mapping[str, ChosenSchedule],
+    spoilt: Refused,
+    tasks: tuple[TaskEntry, ...],
+) -> Refused:
+    """Which schedules do not compile by themselves."""
+    import tvm
+
+    known = {task.workload.key: task for task in fused.tasks}
+    found: Refused = {}
+    for entry in tasks:
+        if entry.source == "unscheduled":
+            continue
+        task = known[entry.workload]
+        function, _ = scheduled(
+            task, fused.target, schedules.get(entry.workload), spoilt.get(entry.workload, {})
+        )
+        try:
+            build_kernel(tvm.IRModule({"main": function}), task.workload, fused.target)
+        except Exception as error:  # as above
+            name = "record" if entry.source == "record" else entry.space
+            found[entry.workload] = {name: f"does not compile ({type(error).__name__})"}
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name, package in _PACKAGES.items():
+        try:
+            found[name] = version(package)
+        except PackageNotFoundError:  # our own, in a source tree
+            continue
+    return found

@@ -1,0 +1,61 @@
+"""From object files to a shared library, by whichever linker this machine has."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from autotune.errors import ArtifactError
+
+COMPILERS = ("cc", "gcc", "clang", "g++", "clang++")
+
+
+def linker() -> list[str]:
+    """The command that links: ``CC``, a compiler on the path, or the one in the package ziglang.
+
+    Raises ``ArtifactError`` where there is none.
+    """
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    for name in COMPILERS:
+        if found := shutil.which(name):
+            return [found]
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "cc"]
+    raise ArtifactError(
+        "there is no C compiler to link the artifact with: install gcc or clang, "
+        "or run pip install ziglang"
+    )
+
+
+def link(output: str, objects: Sequence[str] | str, **_: object) -> None:
+    """Link ``objects`` to the shared library ``output``; what ``export_library`` calls.
+
+    Raises ``ArtifactError`` with the linker's last words. The bytes depend on the contents of the
+    objects alone: links happen in their directory, under relative names.
+    """
+    names = [objects] if isinstance(objects, str) else list(objects)
+    folder = Path(names[0]).parent
+    command = [
+        *linker(),
+        "-shared",
+        "-fPIC",
+        # The library is data and leaf functions: start-up files would add the compiler's version.
+        "-nostartfiles",
+        # A build id and time stamps would tell two links apart.
+        "-Wl,--build-id=none",
+        "-o",
+        str(Path(output).resolve()),
+        *(os.path.relpath(name, folder) for name in names),
+        "-lm",
+    ]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = " ".join(done.stderr.split())[-500:]
+        raise ArtifactError(f"linking the artifact with {command[0]} failed: {words}")

@@ -1,0 +1,90 @@
+"""What an artifact says of itself: the text of ``manifest.json``, from plain dataclasses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from autotune.frontends.base import TensorSpec
+from autotune.runtime import FORMAT
+from search_spaces.task import ParameterValue, Target
+
+
+@dataclass(frozen=True)
+class ChosenSchedule:
+    """A schedule taken from a database: its trace, and where it comes from.
+
+    ``seconds`` is what the record says of one call; ``record`` is the record's id.
+    """
+
+    trace: str = field(repr=False)
+    record: int | None
+    space: str
+    version: int
+    parameters: Mapping[str, ParameterValue]
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """How one task was compiled.
+
+    ``source`` is "record" (tuned), "default" (the guess of a search space) or "unscheduled" (no
+    space could schedule it). ``note`` says why it is not what was wanted; "" where it is.
+    """
+
+    workload: str
+    name: str
+    calls: int
+    source: str
+    record: int | None = None
+    space: str = ""
+    version: int = 0
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    seconds: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the artifact: SHA-256 in hex and size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest of an artifact. ``model`` has the model's name and digest."""
+
+    model: Mapping[str, str]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    target: Target
+    versions: Mapping[str, str]
+    graph: Mapping[str, Any]
+    tasks: tuple[TaskEntry, ...]
+    files: Mapping[str, FileEntry]
+    notes: tuple[str, ...] = ()
+    format: int = FORMAT
+
+    @property
+    def tuned(self) -> int:
+        """How many tasks use a record."""
+        return sum(task.source == "record" for task in self.tasks)
+
+    @property
+    def summary(self) -> str:
+        """One line: "41 of 44 tasks tuned, 3 default"."""
+        kinds = {"default": 0, "unscheduled": 0}
+        for task in self.tasks:
+            if task.source in kinds:
+                kinds[task.source] += 1
+        rest = "".join(f", {count} {kind}" for kind, count in kinds.items() if count)
+        return f"{self.tuned} of {len(self.tasks)} tasks tuned{rest}"
+
+    def text(self) -> str:
+        """The manifest as JSON text, the same bytes for equal manifests."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,102 @@
+"""Which schedule each task gets, and the function it makes: never without a way out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from autotune.artifact.manifest import ChosenSchedule, TaskEntry
+from autotune.graph.model import FusedModel
+from search_spaces.registry import matching
+from search_spaces.scheduling import load_function, replay, schedule
+from search_spaces.task import Candidate, Target, Task
+from tuning_db.database import TuningDatabase
+
+
+def chosen_from(database: TuningDatabase, fused: FusedModel) -> dict[str, ChosenSchedule]:
+    """The best record of each task of ``fused`` on its target, by workload key.
+
+    Tasks without a right record are left out. Records of other targets never answer.
+    """
+    found: dict[str, ChosenSchedule] = {}
+    for task in fused.tasks:
+        record = database.best(task.workload.key, fused.target.digest)
+        if record is not None and record.trace:
+            found[task.workload.key] = ChosenSchedule(
+                trace=record.trace,
+                record=record.id,
+                space=record.space,
+                version=record.space_version,
+                parameters=json.loads(record.parameters),
+                seconds=record.seconds,
+            )
+    return found
+
+
+def scheduled(
+    task: Task, target: Target, chosen: ChosenSchedule | None, refused: Mapping[str, str]
+) -> tuple[Any, TaskEntry]:
+    """The PrimFunc of ``task`` as it is compiled, and how it came about.
+
+    Tries the record, then the default of each space that matches, most specific first, then the
+    function as it is. ``refused`` holds what must not be tried, by space name ("record" for the
+    record, "" for nothing), with the reason.
+    """
+    reasons: list[str] = []
+    work = task.workload
+
+    def entry(source: str, **fields: Any) -> TaskEntry:
+        note = "; ".join(reasons)
+        return TaskEntry(work.key, work.name, task.calls, source, note=note, **fields)
+
+    if chosen is not None:
+        if "record" in refused:
+            reasons.append(f"record {chosen.record}: {refused['record']}")
+        else:
+            try:
+                module = _fitting(task, replay(task, target, chosen.trace).module)
+            except Exception as error:  # TVM raises anything; a trace may not fit this version
+                reasons.append(f"record {chosen.record} cannot be replayed: {_brief(error)}")
+            else:
+                return module["main"], entry(
+                    "record",
+                    record=chosen.record,
+                    space=chosen.space,
+                    version=chosen.version,
+                    parameters=chosen.parameters,
+                    seconds=chosen.seconds,
+                )
+    for space in matching(task, target):
+        if space.name in refused:
+            reasons.append(f"{space.name}: {refused[space.name]}")
+            continue
+        try:
+            parameters = space.default(task, target)
+            candidate = Candidate(space.name, space.version, parameters)
+            module = _fitting(task, schedule(task, target, candidate).module)
+        except Exception as error:  # a space may be a plugin, and TVM raises anything
+            reasons.append(f"{space.name} failed: {_brief(error)}")
+        else:
+            return module["main"], entry(
+                "default", space=space.name, version=space.version, parameters=parameters
+            )
+    if not reasons:
+        reasons.append("no search space matches")
+    return load_function(task)["main"], entry("unscheduled")
+
+
+def _fitting(task: Task, module: Any) -> Any:
+    """``module``, if its function still takes what the model passes; raises ``ValueError``."""
+    found = tuple(
+        (tuple(int(extent) for extent in p.shape), str(p.dtype)) for p in module["main"].params
+    )
+    if found != tuple((t.shape, t.dtype) for t in task.workload.arguments):
+        raise ValueError("the schedule changes the arguments of the function")
+    return module
+
+
+def _brief(error: Exception) -> str:
+    """The last line of an error's text: TVM puts a whole function before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1][:200] if lines else ''}"

@@ -1,0 +1,116 @@
+"""Engines to compare with. Each is given the original model, the same inputs, the same threads."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotune.errors import InputError, MissingDependency, ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model ready to run on fixed inputs: each call of ``run`` is one inference."""
+
+    name: str
+    version: str
+    run: Callable[[], Arrays] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An engine that may be installed: its module, its distribution, and how to start it.
+
+    ``start`` takes the ONNX file, the inputs by name and the number of threads, and returns what
+    runs one inference.
+    """
+
+    name: str
+    module: str
+    package: str
+    install: str
+    start: Callable[[Path, Mapping[str, Any], int], Callable[[], Arrays]] = field(repr=False)
+
+    @property
+    def missing(self) -> str:
+        """What to do to have it, in one sentence; "" where it is installed."""
+        if importlib.util.find_spec(self.module) is not None:
+            return ""
+        return f"{self.name} is not installed: run pip install {self.install}"
+
+    def engine(self, model: Path, inputs: Mapping[str, Any], threads: int) -> Engine:
+        """Load ``model``. Raises ``MissingDependency``, or ``ModelError`` where it refuses it."""
+        if self.missing:
+            raise MissingDependency(self.missing)
+        try:
+            run = self.start(model, inputs, threads)
+        except Exception as error:  # each engine has errors of its own
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(
+                f"{self.name} cannot load {model}: leave it out of --against ({lines[0]})"
+            ) from error
+        return Engine(self.name, version(self.package), run)
+
+
+def _onnxruntime(model: Path, inputs: Mapping[str, Any], threads: int) -> Callable[[], Arrays]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    feed = dict(inputs)
+    return lambda: dict(zip(names, session.run(names, feed), strict=True))
+
+
+def _openvino(model: Path, inputs: Mapping[str, Any], threads: int) -> Callable[[], Arrays]:
+    import openvino
+
+    core = openvino.Core()
+    read = core.read_model(str(model))
+    read.reshape({name: list(array.shape) for name, array in inputs.items()})
+    compiled = core.compile_model(
+        read,
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # What is compared computes in float32, so this must not choose bf16 by itself.
+            "INFERENCE_PRECISION_HINT": "f32",
+        },
+    )
+    request = compiled.create_infer_request()
+    feed = dict(inputs)
+
+    def run() -> Arrays:
+        results = request.infer(feed)
+        return {port.get_any_name(): results[port] for port in compiled.outputs}
+
+    return run
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("onnxruntime", "onnxruntime", "onnxruntime", "onnxruntime", _onnxruntime),
+        Peer("openvino", "openvino", "openvino", "'autotune[peers]'", _openvino),
+    )
+}
+
+
+def peer_named(name: str) -> Peer:
+    """The peer called ``name``. Raises ``InputError``, listing those there are."""
+    if name not in PEERS:
+        raise InputError(f"there is no engine {name!r} to compare with: use {' or '.join(PEERS)}")
+    return PEERS[name]

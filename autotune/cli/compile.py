@@ -1,0 +1,67 @@
+"""`autotune compile`: build an artifact without measuring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autotune.cli import parsing
+from autotune.cli.console import print_json
+from autotune.cli.options import (
+    JsonOption,
+    ModelArgument,
+    ShapeOption,
+    TargetOption,
+    ThreadsOption,
+)
+from autotune.cli.progress import reporter
+
+
+def compile(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option(help="Where to write the artifact.")],
+    shape: ShapeOption = None,
+    target: TargetOption = "native",
+    threads: ThreadsOption = None,
+    database: Annotated[
+        Path | None,
+        typer.Option("--db", help="The tuning database; without one, defaults are compiled."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option(help="Name the tasks that are not tuned.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile MODEL with the best schedules that the database holds; nothing is measured."""
+    from autotune.api import compile as run
+
+    with reporter() as told:
+        result = run(
+            model,
+            parsing.shapes(shape or ()),
+            target=target,
+            database=database,
+            output=output,
+            threads=threads,
+            status=told.status,
+        )
+    manifest = result.manifest
+    rest = [task for task in manifest.tasks if task.source != "record"]
+    if as_json:
+        print_json(
+            {
+                "output": str(result.output),
+                "tasks": len(manifest.tasks),
+                "tuned": manifest.tuned,
+                "not_tuned": [
+                    {"name": task.name, "source": task.source, "note": task.note} for task in rest
+                ],
+                "error": result.check.error if result.check else None,
+                "notes": list(manifest.notes),
+            }
+        )
+        return
+    print(f"{result.output}: {result.summary}")
+    if verbose:
+        for task in rest:
+            print(f"  {task.name}: {task.source}{f' ({task.note})' if task.note else ''}")

@@ -1,0 +1,27 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.")]
+ArtifactArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The artifact directory.")]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=1,3,224,224",
+        help="Shape of an input whose dimensions the model leaves open; once for each.",
+    ),
+]
+TargetOption = Annotated[
+    str, typer.Option("--target", help="native, a name (see target list), or a JSON file.")
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", help="Threads of one inference.", show_default="the target's"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,60 @@
+"""What users type, as values: shapes, files, durations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from autotune.errors import InputError
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def shapes(given: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """``NAME=1,3,224,224`` entries by name. Raises ``InputError``."""
+    found: dict[str, tuple[int, ...]] = {}
+    for text in given:
+        name, value = _pair(text, "NAME=1,3,224,224")
+        try:
+            shape = tuple(int(part) for part in value.split(",")) if value else ()
+        except ValueError:
+            shape = (-1,)
+        if any(extent < 0 for extent in shape):
+            raise InputError(f"--input {text} is no shape: write it as {name}=1,3,224,224")
+        if name in found:
+            raise InputError(f"--input names {name} twice: give one shape for each input")
+        found[name] = shape
+    return found
+
+
+def files(given: Iterable[str]) -> dict[str, Path]:
+    """``NAME=FILE`` entries by name. Raises ``InputError``."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, value = _pair(text, "NAME=file.npy")
+        if name in found:
+            raise InputError(f"--input names {name} twice: give one file for each input")
+        found[name] = Path(value)
+    return found
+
+
+def duration(text: str | None) -> float | None:
+    """Seconds of "90", "90s", "10m", "1h30m". Raises ``InputError``."""
+    if text is None:
+        return None
+    plain = text.strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", plain):
+        return float(plain)
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", plain)
+    if not parts or "".join(number + unit for number, unit in parts) != plain:
+        raise InputError(f"--time {text} is no duration: write it as 90s, 10m or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def _pair(text: str, example: str) -> tuple[str, str]:
+    # At the last "=": names may contain one, shapes and most file names do not.
+    name, equals, value = text.rpartition("=")
+    if not equals or not name:
+        raise InputError(f"--input {text} does not say what it is for: write {example}")
+    return name, value

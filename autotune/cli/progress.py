@@ -1,0 +1,95 @@
+"""Progress on stderr: a live line on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from autotune.search.progress import Progress
+
+EVERY = 10.0
+"""Seconds between two plain lines at least."""
+
+
+class Reporter(Protocol):
+    """What a command tells while it works."""
+
+    def status(self, line: str) -> None:
+        """A long step begins."""
+
+    def progress(self, state: Progress) -> None:
+        """A candidate was measured."""
+
+
+def describe(state: Progress) -> str:
+    """One line: trials done, best so far against the baseline, failures, time left."""
+    total = f" of {state.total}" if state.total is not None else ""
+    parts = [f"{state.done}{total} trials"]
+    if state.latency > 0:
+        best, base = state.latency * 1e3, state.baseline * 1e3
+        parts.append(f"{best:.3g} ms, {base / best:.2f}x as fast as the default ({base:.3g} ms)")
+    if state.tasks_measured < state.tasks:
+        parts.append(f"{state.tasks_measured} of {state.tasks} tasks begun")
+    failed = sum(state.failures.values())
+    if failed:
+        kinds = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in state.failures.items())
+        parts.append(f"{failed} failed ({kinds})")
+    if state.stage == "finals":
+        parts.append("comparing the winners")
+    elif state.left is not None:
+        parts.append(f"{clock(state.left)} left")
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as "45s", "3m20s" or "1h05m"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class PlainReporter:
+    """Lines for a log file."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+        self._stage = ""
+
+    def status(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    def progress(self, state: Progress) -> None:
+        now = time.monotonic()
+        final = state.total is not None and state.done >= state.total
+        if now - self._last >= EVERY or state.stage != self._stage or final:
+            self._last, self._stage = now, state.stage
+            print(describe(state), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def reporter() -> Iterator[Reporter]:
+    """A reporter for the length of a block, by what stderr is."""
+    if not sys.stderr.isatty():
+        yield PlainReporter()
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("") as live:
+
+        class LiveReporter:
+            def status(self, line: str) -> None:
+                console.print(line, highlight=False, markup=False)
+                live.update(line)
+
+            def progress(self, state: Progress) -> None:
+                live.update(describe(state))
+
+        yield LiveReporter()

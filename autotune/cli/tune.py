@@ -1,0 +1,124 @@
+"""`autotune tune`: search schedules on this machine, and compile the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autotune.cli import parsing
+from autotune.cli.console import Interrupted, milliseconds, print_json, say
+from autotune.cli.options import (
+    JsonOption,
+    ModelArgument,
+    ShapeOption,
+    TargetOption,
+    ThreadsOption,
+)
+from autotune.cli.progress import clock, reporter
+
+if TYPE_CHECKING:
+    from autotune.api import TuneResult
+
+
+def tune(
+    model: ModelArgument,
+    shape: ShapeOption = None,
+    target: TargetOption = "native",
+    threads: ThreadsOption = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Measured candidates in all, with those of earlier runs.", min=1),
+    ] = None,
+    seconds: Annotated[
+        str | None, typer.Option("--time", help="Time for the search, such as 90s, 10m, 1h30m.")
+    ] = None,
+    database: Annotated[Path, typer.Option("--db", help="The tuning database.")] = Path(
+        "tuning.db"
+    ),
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write the compiled artifact.")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="cost-model, tpe or random.")] = "cost-model",
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Search schedules for MODEL on this machine; run again to continue where it ended."""
+    from autotune.api import tune as run
+
+    try:
+        with reporter() as told:
+            result = run(
+                model,
+                parsing.shapes(shape or ()),
+                target=target,
+                trials=trials,
+                seconds=parsing.duration(seconds),
+                database=database,
+                output=output,
+                sampler=sampler,
+                seed=seed,
+                threads=threads,
+                progress=told.progress,
+                status=told.status,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Interrupted: everything measured so far is in {database}, "
+            "and the same command continues from there."
+        ) from None
+    if as_json:
+        print_json(described(result))
+    if result.search.stopped == "interrupted":
+        raise Interrupted(result.search.message)
+    if not as_json:
+        _print(result)
+    if result.search.stopped == "all_failed":
+        raise typer.Exit(1)
+
+
+def described(result: TuneResult) -> dict[str, Any]:
+    """``result`` as plain values for JSON; times in seconds."""
+    search = result.search
+    return {
+        "run": search.run,
+        "stopped": search.stopped,
+        "message": search.message,
+        "trials": {"all": search.done, "new": search.new, "failed": dict(search.failures)},
+        "seconds": search.elapsed,
+        "latency": search.latency,
+        "baseline": search.baseline,
+        "tasks": [
+            {
+                "workload": task.task.workload.key,
+                "name": task.task.workload.name,
+                "calls": task.task.calls,
+                "seconds": task.seconds,
+                "default_seconds": task.default_seconds,
+                "trials": task.trials,
+                "space": task.winner.space if task.winner else None,
+                "tuned": task.tuned,
+                "reason": task.reason,
+            }
+            for task in search.tasks
+        ],
+        "untunable": list(result.untunable),
+        "output": str(result.compiled.output) if result.compiled else None,
+        "summary": result.compiled.summary if result.compiled else None,
+    }
+
+
+def _print(result: TuneResult) -> None:
+    search = result.search
+    say(search.message)
+    if search.latency > 0:
+        better = sum(task.tuned for task in search.tasks)
+        print(
+            f"{search.new} candidates measured in {clock(search.elapsed)}: sum of the tasks "
+            f"{milliseconds(search.baseline)} -> {milliseconds(search.latency)} ms "
+            f"({search.baseline / search.latency:.2f}x), {better} of {len(search.tasks)} tasks "
+            "faster than their default"
+        )
+    if result.compiled is not None:
+        print(f"{result.compiled.output}: {result.compiled.summary}")

@@ -1,0 +1,40 @@
+"""How PrimFuncs become machine code: the one set of settings for measuring and for shipping.
+
+What is measured must be what is shipped, so both compile through this module and nothing else.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from search_spaces.light import light_import
+from search_spaces.task import Target
+
+__all__ = ["PIPELINE", "compile_functions", "light_import", "pass_context"]
+
+PIPELINE = "s_tir"
+"""TVM's lowering pipeline for scheduled PrimFuncs; ``relax.build`` takes it as ``tir_pipeline``."""
+
+
+def pass_context(target: Target) -> AbstractContextManager[Any]:
+    """The pass context in which every PrimFunc and every artifact of ``target`` is compiled."""
+    import tvm
+
+    return tvm.transform.PassContext(opt_level=3)  # type: ignore[no-any-return]
+
+
+def compile_functions(module: Any, target: Target, *, safe: bool = False) -> Any:
+    """Compile every PrimFunc of the IRModule ``module`` to a loaded ``tvm.runtime.Module``.
+
+    Each function is reached by its global symbol. ``safe`` keeps LLVM's own optimiser at its lowest
+    useful level, where its known wrong code for wide vectors does not appear: for references, not
+    for speed. Raises TVM's errors. LLVM makes machine code when a function is first looked up.
+    """
+    import tvm
+
+    spec = target.tvm()
+    if safe:
+        spec["opt-level"] = 1
+    with pass_context(target):
+        return tvm.tirx.build(module, tvm.target.Target(spec), pipeline=PIPELINE)

@@ -1,0 +1,107 @@
+"""The ONNX frontend: a file becomes a Relax module with weights bound and every shape fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import ModelError
+from autotune.frontends.base import ImportedModel, TensorSpec
+from autotune.frontends.onnx_file import (
+    declared_shape,
+    digest_of_import,
+    fix_shapes,
+    graph_inputs,
+    read_onnx,
+)
+from autotune.frontends.onnx_prepare import import_prepared
+from autotune.frontends.onnx_reference import OnnxReference
+
+PASS_THROUGH = frozenset(["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose"])
+
+
+def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> ImportedModel:
+    """Import the ONNX file ``path``; ``input_shapes`` fixes the dimensions it leaves open.
+
+    Raises ``ModelError`` where the file or its operators are at fault and ``InputError`` where the
+    shapes are.
+    """
+    file = read_onnx(path)
+    fixed = fix_shapes(file.proto, input_shapes)
+    inputs = _inputs(fixed)
+    module, simplified, notes = import_prepared(fixed, path.name)
+    return ImportedModel(
+        name=path.stem,
+        digest=digest_of_import(file, {spec.name: spec.shape for spec in inputs}),
+        module=module,
+        inputs=inputs,
+        outputs=_outputs(module, [value.name for value in fixed.graph.output], path.name),
+        reference=OnnxReference(path, fixed, simplified),
+        notes=notes,
+    )
+
+
+def _inputs(proto: Any) -> tuple[TensorSpec, ...]:
+    from onnx import helper
+
+    upper = index_bounds(proto)
+    specs = []
+    for value in graph_inputs(proto):
+        shape = declared_shape(value)
+        assert shape is not None
+        try:
+            dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        except KeyError:
+            raise ModelError(
+                f"input {value.name} has no known dtype: export the model again"
+            ) from None
+        if dtype.kind not in "fiub":
+            raise ModelError(
+                f"input {value.name} holds {dtype.name}: only numbers and booleans can be compiled"
+            )
+        extents = tuple(extent or 0 for extent in shape)
+        specs.append(TensorSpec(value.name, extents, dtype.name, upper.get(value.name, 0)))
+    return tuple(specs)
+
+
+def _outputs(module: Any, names: list[str], model: str) -> tuple[TensorSpec, ...]:
+    from tvm import relax
+
+    returned = module["main"].ret_ty
+    types = list(returned.fields) if isinstance(returned, relax.TupleType) else [returned]
+    if len(types) != len(names):
+        raise ModelError(f"{model} returns {len(types)} values for {len(names)} outputs")
+    specs = []
+    for name, kind in zip(names, types, strict=True):
+        shape = getattr(kind, "shape", None)
+        if not isinstance(kind, relax.TensorType) or shape is None:
+            raise ModelError(f"output {name} of {model} is no tensor of a fixed shape: cut it off")
+        try:
+            extents = tuple(int(extent) for extent in shape)
+        except TypeError:
+            raise ModelError(
+                f"the shape of output {name} of {model} depends on the data: "
+                "cut the model before it"
+            ) from None
+        specs.append(TensorSpec(name, extents, str(kind.dtype)))
+    return tuple(specs)
+
+
+def index_bounds(proto: Any) -> dict[str, int]:
+    """For each input that is looked up in tables: the size of the smallest one.
+
+    Followed through operators that move values without changing them.
+    """
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    origin = {value.name: value.name for value in graph_inputs(proto)}
+    bounds: dict[str, int] = {}
+    for node in proto.graph.node:
+        if node.op_type in PASS_THROUGH and node.input[0] in origin:
+            origin[node.output[0]] = origin[node.input[0]]
+        if node.op_type != "Gather" or node.input[1] not in origin or node.input[0] not in sizes:
+            continue
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        name, size = origin[node.input[1]], sizes[node.input[0]][axis]
+        bounds[name] = min(size, bounds.get(name, size))
+    return bounds

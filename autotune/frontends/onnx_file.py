@@ -1,0 +1,248 @@
+"""Read an ONNX file and fix its shapes; everything that can be wrong with either is said here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import InputError, ModelError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A model as read: ``proto`` holds every weight, ``digest`` covers all of the bytes.
+
+    ``external`` says that weights lie in files beside ``path``.
+    """
+
+    path: Path
+    proto: Any = field(repr=False)
+    digest: str
+    external: bool
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Read ``path`` and the weight files it names; raises ``ModelError``."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not path.exists():
+        raise ModelError(f"there is no file {path}: check the path of the model")
+    if path.is_dir():
+        raise ModelError(f"{path} is a directory: give the path of the .onnx file in it")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}): check its permissions"
+        ) from None
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except DecodeError:
+        raise ModelError(
+            f"{path} is not an ONNX model, or only a part of one: export or copy it again"
+        ) from None
+    if not proto.ir_version or not proto.opset_import or not proto.graph.output:
+        raise ModelError(f"{path} is not an ONNX model: it names no version, operators or outputs")
+    digest = hashlib.sha256(content)
+    files = _external_files(path, proto)
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    if files:
+        from onnx.external_data_helper import load_external_data_for_model
+
+        try:
+            load_external_data_for_model(proto, str(path.parent))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise ModelError(
+                f"the external weights of {path} cannot be loaded ({first_line(error)}): "
+                "put the files it names beside it"
+            ) from None
+    _check(path, proto)
+    return OnnxFile(path, proto, digest.hexdigest(), bool(files))
+
+
+def _external_files(path: Path, proto: Any) -> list[Path]:
+    """The weight files that ``proto`` names, in a fixed order; raises where one is not whole."""
+    from onnx import TensorProto
+
+    needed: dict[str, int] = {}
+    for tensor in _tensors(proto.graph):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        entry = {item.key: item.value for item in tensor.external_data}
+        end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+        location = entry.get("location", "")
+        needed[location] = max(end, needed.get(location, 0))
+    files = []
+    for location, size in sorted(needed.items()):
+        file = path.parent / location
+        if not file.is_file():
+            raise ModelError(
+                f"{path} keeps weights in {location}, which is missing: put it into {path.parent}"
+            )
+        if file.stat().st_size < size:
+            raise ModelError(
+                f"{file} holds {file.stat().st_size:,} bytes of the {size:,} that {path.name} "
+                "needs: copy it again"
+            )
+        files.append(file)
+    return files
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
+
+
+def _check(path: Path, proto: Any) -> None:
+    import onnx
+
+    if proto.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
+        raise ModelError(
+            f"{path} holds 2 GiB or more of weights, which the ONNX tools cannot pass on: "
+            "split the model"
+        )
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        # The checker also refuses what runs everywhere, so ONNX Runtime has the last word; unless
+        # it must fail for an operator of its own, which is better said by the operator's name.
+        foreign = any(node.domain not in ("", "ai.onnx") for node in proto.graph.node)
+        if not foreign and not _runs(path):
+            raise ModelError(
+                f"{path} is not a valid ONNX model ({first_line(error)}): export it again"
+            ) from None
+
+
+def _runs(path: Path) -> bool:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception:  # its errors share no root but Exception
+        return False
+    return True
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what ``error`` says, or its type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200].rstrip(".:") if lines else type(error).__name__
+
+
+def graph_inputs(proto: Any) -> list[Any]:
+    """The inputs that a caller gives: old exports list the weights among the inputs too."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in weights]
+
+
+def fix_shapes(proto: Any, shapes: Shapes) -> Any:
+    """A copy of ``proto`` whose inputs have the fixed ``shapes``; raises ``InputError``.
+
+    Shapes need to be given only for inputs that leave a dimension open.
+    """
+    inputs = graph_inputs(proto)
+    for value in inputs:
+        if not value.type.HasField("tensor_type"):
+            raise ModelError(f"input {value.name} is no tensor: only tensors can be passed in")
+    names = [value.name for value in inputs]
+    for name in shapes:
+        if name not in names:
+            raise InputError(f"the model has no input {name!r}: its inputs are {_listed(names)}")
+    missing = []
+    fixed: dict[str, tuple[int, ...]] = {}
+    for value in inputs:
+        declared = declared_shape(value)
+        if value.name in shapes:
+            fixed[value.name] = _fitted(value.name, declared, shapes[value.name])
+        elif declared is None or any(extent is None for extent in declared):
+            missing.append(f"--input {value.name}={_pattern(declared)}")
+        else:
+            fixed[value.name] = tuple(extent or 0 for extent in declared)
+    if missing:
+        raise InputError(
+            "the model leaves dimensions open: give numbers for the question marks of "
+            + " ".join(missing)
+        )
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    for value in graph_inputs(copy):
+        dims = value.type.tensor_type.shape.dim
+        del dims[:]
+        for extent in fixed[value.name]:
+            dims.add().dim_value = extent
+    # Stale open shapes would win over what follows from the inputs.
+    del copy.graph.value_info[:]
+    for value in copy.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return copy
+
+
+def declared_shape(value: Any) -> tuple[int | None, ...] | None:
+    """The shape a graph input declares: None for an open extent, None for an unknown rank."""
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(
+        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None
+        for d in tensor.shape.dim
+    )
+
+
+def _fitted(
+    name: str, declared: tuple[int | None, ...] | None, given: tuple[int, ...]
+) -> tuple[int, ...]:
+    if any(extent < 1 for extent in given):
+        raise InputError(f"input {name}: every extent of {_text(given)} must be 1 or more")
+    if declared is None:
+        return given
+    if len(given) != len(declared):
+        raise InputError(
+            f"input {name} has {len(declared)} dimensions ({_pattern(declared)}), "
+            f"but {len(given)} were given ({_text(given)})"
+        )
+    for axis, (extent, wanted) in enumerate(zip(declared, given, strict=True)):
+        if extent is not None and extent != wanted:
+            raise InputError(
+                f"input {name} fixes dimension {axis} at {extent}, but {wanted} was given: "
+                f"use {_pattern(declared)}"
+            )
+    return given
+
+
+def _text(shape: Sequence[int]) -> str:
+    return ",".join(str(extent) for extent in shape)
+
+
+def _pattern(declared: Sequence[int | None] | None) -> str:
+    if declared is None:
+        return "?"
+    return ",".join("?" if extent is None else str(extent) for extent in declared)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none at all"
+
+
+def digest_of_import(file: OnnxFile, inputs: Mapping[str, tuple[int, ...]]) -> str:
+    """Digest of the file's bytes and the shapes it is compiled for."""
+    shapes = json.dumps({name: list(shape) for name, shape in sorted(inputs.items())})
+    return hashlib.sha256(f"{file.digest} {shapes}".encode()).hexdigest()

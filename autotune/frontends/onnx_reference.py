@@ -1,0 +1,108 @@
+"""What the original model computes: by ONNX Runtime, and in float64 where that is in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autotune.frontends.base import Arrays
+
+    Outputs = dict[str, Any]
+
+
+class OnnxReference:
+    """Computes the outputs of an ONNX model, by name, from arrays by name.
+
+    The engine is made at the first call. ``engine`` is then "onnxruntime", or "onnx.reference"
+    where ONNX Runtime refuses the model. ``threads`` is how many ONNX Runtime may use (0: all).
+    """
+
+    def __init__(self, path: Path, proto: Any, simplified: Any, threads: int = 0) -> None:
+        self.path = path
+        self.threads = threads
+        self.engine = ""
+        self._proto = proto
+        self._simplified = simplified
+        self._run: Callable[[Arrays], Outputs] | None = None
+
+    def __call__(self, inputs: Arrays) -> Outputs:
+        """The outputs for ``inputs``; raises the engine's error where they do not fit."""
+        if self._run is None:
+            self._run = self._make()
+        return self._run(inputs)
+
+    def double(self, inputs: Arrays) -> Outputs:
+        """The outputs with every float32 computed in float64: slow, and exact but for its faults.
+
+        The simplified model is evaluated, since ``onnx.reference`` gets some originals wrong that
+        it gets right once shapes are folded: trust this only where the original roughly agrees.
+        Raises the errors of ``onnx.reference`` for operators that it does not know.
+        """
+        import numpy as np
+
+        wide = {
+            name: array.astype(np.float64) if array.dtype == np.float32 else array
+            for name, array in inputs.items()
+        }
+        return _evaluate(in_double(self._simplified), wide)
+
+    def _make(self) -> Callable[[Arrays], Outputs]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = self.threads
+        try:
+            # By path, since weights may lie beside the file.
+            session = onnxruntime.InferenceSession(
+                str(self.path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception:  # its errors share no root; the reference evaluator may know more
+            self.engine = "onnx.reference"
+            return lambda inputs: _evaluate(self._proto, inputs)
+        self.engine = "onnxruntime"
+        names = [output.name for output in session.get_outputs()]
+        return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def _evaluate(proto: Any, inputs: Arrays) -> Outputs:
+    import numpy as np
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(proto)
+    with np.errstate(all="ignore"):
+        return dict(zip(evaluator.output_names, evaluator.run(None, dict(inputs)), strict=True))
+
+
+def in_double(proto: Any) -> Any:
+    """A copy of ``proto`` with float64 wherever it says float32."""
+    import numpy as np
+    from onnx import TensorProto, numpy_helper
+
+    def widen(tensor: Any) -> None:
+        if tensor.data_type == TensorProto.FLOAT:
+            array = numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+    def visit(graph: Any) -> None:
+        for tensor in graph.initializer:
+            widen(tensor)
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+                value.type.tensor_type.elem_type = TensorProto.DOUBLE
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    widen(attribute.t)
+                if attribute.HasField("g"):
+                    visit(attribute.g)
+                cast = node.op_type == "Cast" and attribute.name == "to"
+                if cast and attribute.i == TensorProto.FLOAT:
+                    attribute.i = TensorProto.DOUBLE
+
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    visit(copy.graph)
+    return copy

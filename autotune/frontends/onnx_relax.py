@@ -1,0 +1,144 @@
+"""ONNX to Relax by TVM's importer, with conversions of our own where its choice spoils fusion."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import warnings
+from collections import Counter
+from typing import Any
+
+# Operators that compute elementwise on broadcast operands: a constant of one element may lose its
+# axes, and a rank-0 constant becomes an immediate of the kernel rather than a buffer.
+ELEMENTWISE = frozenset(
+    ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Less", "Greater", "Equal"]
+)
+
+
+def unsupported_operators(proto: Any) -> Counter[str]:
+    """Operators of ``proto`` (not of its subgraphs) that cannot be imported, with their counts."""
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    known = set(onnx_frontend._get_convert_map()) | {"If", "Constant"}
+    return Counter(
+        f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        for node in proto.graph.node
+        if node.op_type not in known or node.domain not in ("", "ai.onnx", "com.microsoft")
+    )
+
+
+def to_relax(proto: Any) -> Any:
+    """The ``tvm.IRModule`` of a model whose shapes are fixed and whose operators are supported.
+
+    Raises whatever TVM's importer raises: the caller knows which cures are left.
+    """
+    opset = max(e.version for e in proto.opset_import if e.domain in ("", "ai.onnx"))
+    importer = _importer_class()({}, "float32", keep_params_in_input=False, sanitize=True)
+    # TVM prints the operator it fails on, and warns of each name it changes.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importer.from_onnx(proto.graph, opset)
+
+
+@functools.cache
+def _importer_class() -> Any:
+    import numpy as np
+    from tvm import relax
+    from tvm.ir import GenericConst
+    from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+
+    def constant(value: Any) -> Any:
+        """The array of a constant, None for anything computed."""
+        return value.value.numpy() if isinstance(value, GenericConst) else None
+
+    def as_scalar(value: Any, rank: int) -> Any:
+        array = constant(value)
+        if array is None or array.size != 1 or array.ndim == 0 or array.ndim > rank:
+            return value
+        return relax.const(array.reshape(()), str(array.dtype))
+
+    def is_tensor(value: Any) -> bool:
+        return isinstance(value, relax.Expr) and isinstance(value.ty, relax.TensorType)
+
+    def clip(builder: Any, inputs: Any, attributes: Any) -> Any:
+        """Clip with constant bounds as one operator: TVM's guards them with isnan and where."""
+        bounds = [attributes.get("min"), attributes.get("max")]
+        for position in (1, 2):
+            if len(inputs) > position and inputs[position] is not None:
+                array = constant(inputs[position])
+                if array is None or array.size != 1:
+                    return None
+                bounds[position - 1] = array.item()
+        dtype = np.dtype(str(inputs[0].ty.dtype))
+        if dtype.kind != "f" or any(b is not None and np.isnan(b) for b in bounds):
+            return None
+        low, high = bounds
+        if low is not None and high is not None:
+            return relax.op.clip(inputs[0], low, high)
+        result = inputs[0]
+        if low is not None:
+            result = relax.op.maximum(result, relax.const(low, dtype.name))
+        if high is not None:
+            result = relax.op.minimum(result, relax.const(high, dtype.name))
+        return result
+
+    def pairwise(operator: Any) -> Any:
+        """Sum, Min and Max as a chain: TVM's broadcast, stack and reduce ends fusion."""
+
+        def convert(builder: Any, inputs: Any, attributes: Any) -> Any:
+            if all(constant(value) is not None for value in inputs):
+                return None
+            return functools.reduce(lambda a, b: builder.normalize(operator(a, b)), inputs)
+
+        return convert
+
+    def mean(builder: Any, inputs: Any, attributes: Any) -> Any:
+        total = pairwise(relax.op.add)(builder, inputs, attributes)
+        if total is None:
+            return None
+        return relax.op.divide(total, relax.const(len(inputs), str(total.ty.dtype)))
+
+    def gather(builder: Any, inputs: Any, attributes: Any) -> Any:
+        """Gather with the axis' extent as a number: TVM asks for it while the model runs."""
+        data, indices = inputs[0], inputs[1]
+        if constant(data) is not None and constant(indices) is not None:
+            return None
+        axis = attributes.get("axis", 0)
+        extent = int(list(data.ty.shape)[axis])
+        known = constant(indices)
+        if known is not None:
+            indices = relax.const(np.where(known < 0, known + extent, known), str(known.dtype))
+        else:
+            dtype = str(indices.ty.dtype)
+            negative = builder.normalize(relax.op.less(indices, relax.const(0, dtype)))
+            wrapped = builder.normalize(relax.op.add(indices, relax.const(extent, dtype)))
+            indices = builder.normalize(relax.op.where(negative, wrapped, indices))
+        return relax.op.take(data, indices, axis)
+
+    ours = {
+        "Clip": clip,
+        "Sum": pairwise(relax.op.add),
+        "Min": pairwise(relax.op.minimum),
+        "Max": pairwise(relax.op.maximum),
+        "Mean": mean,
+        "Gather": gather,
+    }
+
+    class Importer(ONNXGraphImporter):  # type: ignore[misc, unused-ignore]
+        """TVM's importer, asking our conversions first; one that returns None passes."""
+
+        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+            tensors = all(is_tensor(value) for value in inputs if value is not None)
+            if op_name in ELEMENTWISE and tensors and None not in list(inputs):
+                ranks = [int(value.ty.ndim) for value in inputs]
+                for index, value in enumerate(list(inputs)):
+                    others = ranks[:index] + ranks[index + 1 :]
+                    inputs[index] = as_scalar(value, max(others, default=0))
+            if op_name in ours and tensors:
+                made = ours[op_name](self.bb, inputs, attrs)
+                if made is not None:
+                    return self.bb.normalize(made)
+            return super()._convert_operator(op_name, inputs, attrs, opset)
+
+    return Importer

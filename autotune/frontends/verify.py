@@ -1,0 +1,164 @@
+"""Compare an imported module with the original model, before anything is made of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autotune.errors import ModelError
+from autotune.frontends.base import ImportedModel
+from autotune.frontends.sampling import random_inputs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from autotune.frontends.base import Arrays
+
+    Runnable = Callable[[Arrays], dict[str, np.ndarray]]
+    Build = Callable[[ImportedModel], Runnable]
+
+TOLERANCE = 1e-4
+"""Largest difference allowed, as a share of the largest magnitude in the output (float32)."""
+
+HALF_TOLERANCE = 2e-2
+"""The same for 16-bit outputs."""
+
+PLAUSIBLE = 1e-2
+"""How far float64 may be from float32 for both to have computed the same thing."""
+
+
+@dataclass(frozen=True)
+class ImportCheck:
+    """How a comparison went: the largest scaled error, and what it was measured against.
+
+    ``engine`` is "onnxruntime", "onnx.reference", or "float64" where the first comparison left a
+    doubt that double precision settled.
+    """
+
+    error: float
+    tolerance: float
+    engine: str
+
+
+def verify_import(
+    imported: ImportedModel, build: Build | None = None, seed: int = 0
+) -> ImportCheck:
+    """Run ``imported`` on random inputs and compare with its reference.
+
+    ``build`` makes something that runs from the imported model; without it the module is compiled
+    unfused and unscheduled, which is slow to run but has no part of ours in it. Raises
+    ``ModelError``, naming the output and the error, where the two disagree.
+    """
+    inputs = random_inputs(imported.inputs, seed)
+    expected = imported.reference(inputs)
+    actual = (build or naive_build)(imported)(inputs)
+    engine = str(getattr(imported.reference, "engine", "reference"))
+    errors = compare(imported, expected, actual)
+    worst = max(errors, key=lambda name: _excess(errors[name]), default="")
+    if not worst:
+        raise ModelError(f"{imported.name} has no outputs: there is nothing to compile")
+    error, tolerance = errors[worst]
+    if _excess(errors[worst]) <= 1.0:
+        return ImportCheck(error, tolerance, engine)
+    settled = _settle(imported, inputs, expected, actual)
+    if settled is not None:
+        return settled
+    raise ModelError(
+        f"{imported.name} was imported but output {worst} differs from {engine}'s by "
+        f"{error:.2g} of its largest value, where {tolerance:.2g} is allowed: it would compute "
+        "something else, so it is refused; please report the model"
+    )
+
+
+def naive_build(imported: ImportedModel) -> Runnable:
+    """Compile the module as it is, by TVM's default pipeline, for this machine."""
+    import numpy as np
+    import tvm
+    from tvm import relax
+
+    from autotune.target import native
+
+    target = tvm.target.Target(native().tvm())
+    machine = relax.VirtualMachine(relax.build(imported.module, target), tvm.cpu())
+
+    def run(inputs: Arrays) -> dict[str, np.ndarray]:
+        given = [tvm.runtime.tensor(np.ascontiguousarray(inputs[s.name])) for s in imported.inputs]
+        result = machine["main"](*given)
+        values = [result] if hasattr(result, "numpy") else list(result)
+        return {
+            spec.name: value.numpy() for spec, value in zip(imported.outputs, values, strict=True)
+        }
+
+    return run
+
+
+def scaled_error(expected: Any, actual: Any) -> float:
+    """Largest difference as a share of the largest finite magnitude in ``expected``.
+
+    Infinite where shapes differ, or where one is NaN or infinite and the other is not the same.
+    Integers and booleans are compared exactly: the share of elements that differ.
+    """
+    import numpy as np
+
+    expected, actual = np.asarray(expected), np.asarray(actual)
+    if expected.shape != actual.shape:
+        return math.inf
+    if expected.size == 0:
+        return 0.0
+    if expected.dtype.kind not in "f":
+        return float(np.mean(expected != actual))
+    wide, mine = expected.astype(np.float64), actual.astype(np.float64)
+    finite = np.isfinite(wide)
+    if not np.array_equal(wide[~finite], mine[~finite], equal_nan=True):
+        return math.inf
+    if not np.isfinite(mine[finite]).all():
+        return math.inf
+    if not finite.any():
+        return 0.0
+    scale = float(np.abs(wide[finite]).max()) or 1.0
+    return float(np.abs(wide[finite] - mine[finite]).max()) / scale
+
+
+def compare(
+    imported: ImportedModel, expected: Arrays, actual: Arrays
+) -> dict[str, tuple[float, float]]:
+    """Scaled error and tolerance of each output."""
+    return {
+        spec.name: (
+            scaled_error(expected[spec.name], actual[spec.name]),
+            HALF_TOLERANCE if spec.dtype in ("float16", "bfloat16") else TOLERANCE,
+        )
+        for spec in imported.outputs
+    }
+
+
+def _excess(error: tuple[float, float]) -> float:
+    return error[0] / error[1]
+
+
+def _settle(
+    imported: ImportedModel, inputs: Arrays, expected: Arrays, actual: Arrays
+) -> ImportCheck | None:
+    """Whether double precision says that the import is right; None if it does not or cannot.
+
+    ONNX Runtime is not always exact. The import passes if it is within tolerance of float64, or no
+    further from it than twice ONNX Runtime's own distance: then the model is ill-conditioned. But
+    a float64 result that ONNX Runtime is far from settles nothing: one of the two is wrong.
+    """
+    double = getattr(imported.reference, "double", None)
+    if double is None:
+        return None
+    try:
+        truth = double(inputs)
+    except Exception:  # onnx.reference lacks operators and fails in any way: the doubt stays
+        return None
+    ours = compare(imported, truth, actual)
+    theirs = compare(imported, truth, expected)
+    for name, (error, tolerance) in ours.items():
+        distance = theirs[name][0]
+        if distance > PLAUSIBLE or error > max(tolerance, 2 * distance):
+            return None
+    worst = max(ours, key=lambda name: _excess(ours[name]))
+    return ImportCheck(*ours[worst], "float64")

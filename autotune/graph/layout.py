@@ -1,0 +1,350 @@
+"""Channels-last: rewrites a model's image operators from NCHW to NHWC.
+
+In NHWC every convolution is a contraction whose output channels are contiguous, a 1x1
+convolution is a plain matrix product, and no channel count needs padding to a block. The rewrite
+walks the bindings once and keeps, for each tensor, the form it has; a conversion is emitted only
+where an operator that has no channels-last form asks for the original one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from autotune.graph.constants import array, is_constant, shape_of
+from autotune.graph.transposed import as_convolution
+
+TO_LAST = (0, 2, 3, 1)
+TO_FIRST = (0, 3, 1, 2)
+
+_UNARY = frozenset(
+    "relax." + name
+    for name in [
+        "abs",
+        "acos",
+        "acosh",
+        "asin",
+        "asinh",
+        "atan",
+        "atanh",
+        "bitwise_not",
+        "ceil",
+        "clip",
+        "cos",
+        "cosh",
+        "erf",
+        "exp",
+        "floor",
+        "isfinite",
+        "isinf",
+        "isnan",
+        "log",
+        "logical_not",
+        "negative",
+        "round",
+        "rsqrt",
+        "sigmoid",
+        "sign",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "tan",
+        "tanh",
+        "trunc",
+        "astype",
+        "nn.relu",
+        "nn.relu6",
+        "nn.leakyrelu",
+        "nn.gelu",
+        "nn.gelu_tanh",
+        "nn.selu",
+        "nn.silu",
+        "nn.softplus",
+    ]
+)
+_BROADCAST = frozenset(
+    "relax." + name
+    for name in [
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "floor_divide",
+        "power",
+        "mod",
+        "floor_mod",
+        "maximum",
+        "minimum",
+        "equal",
+        "not_equal",
+        "less",
+        "less_equal",
+        "greater",
+        "greater_equal",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "where",
+    ]
+)
+_REDUCE = {
+    f"relax.{name}": getattr(relax.op, name) for name in ("max", "mean", "min", "prod", "sum")
+}
+
+
+def channels_last(module: tvm.IRModule) -> tvm.IRModule:
+    """Return ``module`` with the image operators of "main" in NHWC; signature unchanged."""
+    return _Rewriter(module).run()
+
+
+class _Rewriter:
+    """One walk over "main". ``first`` and ``last`` hold the forms each tensor exists in."""
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        self.module = module
+        others = {v: f for v, f in module.functions_items() if v.name_hint != "main"}
+        self.builder = relax.BlockBuilder(tvm.IRModule(others, attrs=module.attrs))
+        self.first: dict[Any, Any] = {}
+        self.last: dict[Any, Any] = {}
+        self.handlers: dict[str, Callable[[Any], Any]] = {
+            "relax.nn.conv2d": self._convolution,
+            "relax.nn.conv2d_transpose": self._transposed,
+            "relax.nn.max_pool2d": self._pool,
+            "relax.nn.avg_pool2d": self._pool,
+            "relax.nn.adaptive_avg_pool2d": self._adaptive,
+            "relax.image.resize2d": self._resize,
+            "relax.concat": self._concat,
+            "relax.nn.softmax": self._softmax,
+            "relax.nn.pad": self._pad,
+        }
+
+    def run(self) -> tvm.IRModule:
+        main = self.module["main"]
+        with self.builder.function("main", list(main.params), attrs=dict(main.attrs or {})):
+            with self.builder.dataflow():
+                for block in main.body.blocks:
+                    for binding in block.bindings:
+                        self._bind(binding)
+                result = self.builder.emit_output(self._plain(main.body.body))
+            self.builder.emit_func_output(result)
+        return self.builder.get()
+
+    # -- the forms of a tensor
+
+    def _bind(self, binding: Any) -> None:
+        value = binding.value
+        if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op):
+            name = value.op.name
+            handler = self.handlers.get(name)
+            if handler is None and name in _UNARY and self._image(value.args[0]):
+                handler = self._unary
+            elif handler is None and name in _BROADCAST:
+                handler = self._broadcast
+            elif handler is None and name in _REDUCE:
+                handler = self._reduce
+            made = handler(value) if handler else None
+            if made is not None:
+                self.last[binding.var] = self.builder.emit(made)
+                return
+        if isinstance(value, relax.Var) or is_constant(value):
+            self._alias(binding.var, value)
+            return
+        merged = self._merged(value)
+        made = self._plain(value) if merged is None else merged  # expressions have no truth value
+        self.first[binding.var] = self.builder.emit(made)
+
+    def _merged(self, value: Any) -> Any:
+        """A permutation of a channels-last tensor, as one permutation of what exists already."""
+        if not isinstance(value, relax.Call) or value.op != tvm.ir.Op.get("relax.permute_dims"):
+            return None
+        if not self._image(value.args[0]) or value.attrs.axes is None:
+            return None
+        axes = tuple(TO_FIRST[int(axis)] for axis in value.attrs.axes)
+        return _moved(self.last[value.args[0]], axes)
+
+    def _alias(self, var: Any, value: Any) -> None:
+        for forms in (self.first, self.last):
+            if value in forms:
+                forms[var] = forms[value]
+        if var not in self.last and var not in self.first:
+            self.first[var] = value
+
+    def _plain(self, expr: Any) -> Any:
+        """``expr`` with every tensor in it in its original form."""
+        if isinstance(expr, relax.Var):
+            if expr not in self.first and expr in self.last:
+                self.first[expr] = self.builder.emit(_to_first(self.last[expr]))
+            return self.first.get(expr, expr)
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self._plain(field) for field in expr.fields])
+        if isinstance(expr, relax.TupleGetItem):
+            return relax.TupleGetItem(self._plain(expr.tuple_value), expr.index)
+        if isinstance(expr, relax.Call):
+            args = [self._plain(arg) for arg in expr.args]
+            if all(new.same_as(old) for new, old in zip(args, expr.args, strict=True)):
+                return expr
+            return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
+        return expr
+
+    def _image(self, expr: Any) -> bool:
+        return expr in self.last
+
+    def _last(self, expr: Any) -> Any:
+        """``expr``, a 4-D tensor, in channels-last form."""
+        if is_constant(expr):
+            return relax.const(np.transpose(array(expr), TO_LAST).copy())
+        if expr not in self.last:
+            self.last[expr] = self.builder.emit(_to_last(self._plain(expr)))
+        return self.last[expr]
+
+    # -- operators
+
+    def _unary(self, call: Any) -> Any:
+        rest = [self._plain(arg) for arg in call.args[1:]]
+        return relax.Call(call.op, [self._last(call.args[0]), *rest], call.attrs, call.ty_args)
+
+    def _broadcast(self, call: Any) -> Any:
+        if not any(self._image(arg) for arg in call.args):
+            return None
+        operands = []
+        for arg in call.args:
+            shape = shape_of(arg)
+            if shape is None:
+                return None
+            if len(shape) == 4:
+                operands.append(self._last(arg))
+            elif all(extent == 1 for extent in shape) and len(shape) < 4:
+                operands.append(self._plain(arg))
+            elif is_constant(arg) and len(shape) < 4:
+                data = array(arg).reshape((1,) * (4 - len(shape)) + tuple(shape))
+                operands.append(relax.const(np.transpose(data, TO_LAST).copy()))
+            else:
+                return None
+        return relax.Call(call.op, operands, call.attrs, call.ty_args)
+
+    def _convolution(self, call: Any) -> Any:
+        a = call.attrs
+        shape = shape_of(call.args[1])
+        if a.data_layout != "NCHW" or a.kernel_layout != "OIHW" or shape is None:
+            return None
+        return relax.op.nn.conv2d(
+            self._last(call.args[0]),
+            self._kernel(call.args[1], (2, 3, 1, 0)),
+            strides=list(a.strides),
+            padding=list(a.padding),
+            dilation=list(a.dilation),
+            groups=a.groups,
+            data_layout="NHWC",
+            kernel_layout="HWIO",
+            out_dtype=a.out_dtype or None,
+        )
+
+    def _kernel(self, weight: Any, axes: tuple[int, ...]) -> Any:
+        if is_constant(weight):
+            return relax.const(np.transpose(array(weight), axes).copy())
+        return self.builder.emit(relax.op.permute_dims(self._plain(weight), list(axes)))
+
+    def _transposed(self, call: Any) -> Any:
+        if not is_constant(call.args[1]):
+            return None
+        return as_convolution(self.builder, self._last(call.args[0]), call)
+
+    def _pool(self, call: Any) -> Any:
+        a = call.attrs
+        if a.layout != "NCHW" or not self._image(call.args[0]):
+            return None
+        make = getattr(relax.op.nn, call.op.name.removeprefix("relax.nn."))
+        return make(
+            self._last(call.args[0]),
+            pool_size=list(a.pool_size),
+            strides=list(a.strides),
+            padding=list(a.padding),
+            dilation=list(a.dilation),
+            ceil_mode=a.ceil_mode,
+            count_include_pad=a.count_include_pad,
+            layout="NHWC",
+        )
+
+    def _adaptive(self, call: Any) -> Any:
+        a = call.attrs
+        if a.layout != "NCHW" or not self._image(call.args[0]):
+            return None
+        size = list(a.output_size) if a.output_size is not None else None
+        if size is not None and all(int(extent) == 1 for extent in size):
+            return relax.op.mean(self._last(call.args[0]), axis=[1, 2], keepdims=True)
+        return relax.op.nn.adaptive_avg_pool2d(
+            self._last(call.args[0]), output_size=size, layout="NHWC"
+        )
+
+    def _resize(self, call: Any) -> Any:
+        a = call.attrs
+        if a.layout != "NCHW" or not self._image(call.args[0]):
+            return None
+        return relax.op.image.resize2d(
+            self._last(call.args[0]),
+            call.args[1],
+            roi=[float(value) for value in a.roi],
+            layout="NHWC",
+            method=a.method,
+            coordinate_transformation_mode=a.coordinate_transformation_mode,
+            rounding_method=a.rounding_method,
+            cubic_alpha=float(a.cubic_alpha),
+            cubic_exclude=int(a.cubic_exclude),
+            extrapolation_value=float(a.extrapolation_value),
+        )
+
+    def _concat(self, call: Any) -> Any:
+        fields = getattr(call.args[0], "fields", None)
+        if fields is None or not any(self._image(field) for field in fields):
+            return None
+        if any(len(shape_of(field) or ()) != 4 for field in fields):
+            return None
+        axis = int(call.attrs.axis) % 4
+        return relax.op.concat([self._last(field) for field in fields], TO_LAST.index(axis))
+
+    def _softmax(self, call: Any) -> Any:
+        if not self._image(call.args[0]):
+            return None
+        axis = TO_LAST.index(int(call.attrs.axis) % 4)
+        return relax.op.nn.softmax(self._last(call.args[0]), axis)
+
+    def _reduce(self, call: Any) -> Any:
+        a = call.attrs
+        if not self._image(call.args[0]) or not a.keepdims or a.axis is None:
+            return None
+        axes = sorted(TO_LAST.index(int(axis) % 4) for axis in a.axis)
+        return _REDUCE[call.op.name](self._last(call.args[0]), axis=axes, keepdims=True)
+
+    def _pad(self, call: Any) -> Any:
+        a = call.attrs
+        width = [int(value) for value in a.pad_width]
+        if not self._image(call.args[0]) or a.pad_mode != "constant" or len(width) != 8:
+            return None
+        pairs = [width[2 * axis : 2 * axis + 2] for axis in TO_LAST]
+        value = float(a.pad_value)
+        return relax.op.nn.pad(self._last(call.args[0]), sum(pairs, []), "constant", value)
+
+
+def _to_last(value: Any) -> Any:
+    return _moved(value, TO_LAST)
+
+
+def _to_first(value: Any) -> Any:
+    return _moved(value, TO_FIRST)
+
+
+def _moved(value: Any, axes: tuple[int, ...]) -> Any:
+    """A permutation; a reshape, which copies nothing, where only axes of extent one move."""
+    shape = shape_of(value)
+    if shape is not None:
+        new = [shape[axis] for axis in axes]
+        if [extent for extent in shape if extent != 1] == [extent for extent in new if extent != 1]:
+            kept = [axis for axis in range(4) if shape[axis] != 1]
+            if [axis for axis in axes if axis in kept] == kept:
+                return relax.op.reshape(value, new)
+    return relax.op.permute_dims(value, list(axes))

@@ -1,0 +1,89 @@
+"""From an imported model to fused functions: the passes, in order, with the reason for each."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax, tirx
+
+from autotune.frontends.base import ImportedModel
+from autotune.graph import legalize
+from autotune.graph.constants import fold_constants
+from autotune.graph.layout import channels_last
+from autotune.graph.matmul import drop_reshapes
+from autotune.graph.model import FusedModel
+from autotune.graph.tasks import extract_tasks
+from search_spaces.task import Target
+
+T = relax.transform
+
+
+def optimise(imported: ImportedModel, target: Target) -> FusedModel:
+    """Fold, lay out, fuse and take the tasks out of ``imported``; nothing is scheduled yet."""
+    with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
+        module = lower(imported.module)
+    tasks, functions = extract_tasks(module)
+    return FusedModel(
+        name=imported.name,
+        digest=imported.digest,
+        target=target,
+        module=module,
+        inputs=imported.inputs,
+        outputs=imported.outputs,
+        tasks=tasks,
+        functions=functions,
+        choices={"layout": "NHWC", "fusion": "all"},
+    )
+
+
+def lower(module: tvm.IRModule) -> tvm.IRModule:
+    """The graph passes alone, under the caller's target and pass context."""
+    module = fold_constants(module)
+    # Only a convolution directly followed by batch_norm is folded, so nothing may be decomposed
+    # before; what it leaves are constants times constants.
+    module = T.FoldBatchnormToConv2D()(module)
+    module = channels_last(drop_reshapes(fold_constants(module)))
+    module = tvm.transform.Sequential(
+        [
+            T.EliminateCommonSubexpr(),
+            T.CanonicalizeBindings(),
+            T.FoldConstant(),
+            T.DecomposeOpsForInference(),
+            T.LegalizeOps(legalize.TABLE),
+            T.AnnotateTIROpPattern(),
+            T.FuseOps(),
+            T.FuseTIR(),
+            T.DeadCodeElimination(),
+            # Marks the weights, whose layout a schedule may change at compile time.
+            T.AttachAttrLayoutFreeBuffers(),
+        ]
+    )(module)
+    return _narrow_indices(module)
+
+
+def _narrow_indices(module: tvm.IRModule) -> tvm.IRModule:
+    """Index with 32 bits wherever no buffer holds 64-bit integers itself.
+
+    Cheaper addresses, and TVM's LoopPartition (which cuts tails off) loses its hints where a later
+    pass narrows the loop variables.
+    """
+    narrow = tirx.transform.ForceNarrowIndexToInt32()
+    result = module.clone()
+    for variable, function in module.functions_items():
+        if not isinstance(function, tirx.PrimFunc) or "int64" in _dtypes(function):
+            continue
+        name = variable.name_hint
+        single = tvm.IRModule({name: function.with_attr("global_symbol", name)})
+        narrowed = narrow(single)[name].without_attr("global_symbol")
+        symbol = (function.attrs or {}).get("global_symbol")
+        if symbol is not None:
+            narrowed = narrowed.with_attr("global_symbol", symbol)
+        result.update_func(variable, narrowed)
+    return result
+
+
+def _dtypes(function: tirx.PrimFunc) -> set[str]:
+    """Dtypes of every buffer of ``function``; int64 stands for what cannot be told."""
+    if not all(isinstance(p.ty, tirx.BufferType) for p in function.params):
+        return {"int64"}
+    inner = getattr(getattr(function.body, "block", None), "alloc_buffers", ())
+    return {str(buffer.dtype) for buffer in (*function.params, *inner)}

@@ -1,0 +1,70 @@
+"""Which unique workloads a fused module has, and how often one inference calls each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+import tvm
+from tvm import relax, s_tir, tirx
+
+from search_spaces.analysis import workload
+from search_spaces.task import Task
+
+
+def extract_tasks(module: tvm.IRModule) -> tuple[tuple[Task, ...], dict[str, str]]:
+    """Return the tasks of ``module`` in order of first call, and function name -> workload key.
+
+    PrimFuncs that are called but cannot be described (symbolic shapes, opaque bodies) are left
+    out: they are compiled as they are.
+    """
+    calls = _calls(module)
+    tasks: dict[str, Task] = {}
+    functions: dict[str, str] = {}
+    for name, count in calls.items():
+        function = module[name]
+        if not isinstance(function, tirx.PrimFunc) or not _static(function):
+            continue
+        found = workload(function, display_name(name))
+        functions[name] = found.key
+        if found.key in tasks:
+            known = tasks[found.key]
+            tasks[found.key] = Task(known.workload, known.calls + count, known.flops, known.bytes)
+            continue
+        tasks[found.key] = Task(
+            workload=found,
+            calls=count,
+            flops=float(s_tir.analysis.estimate_tir_flops(tvm.IRModule({"main": function}))),
+            bytes=sum(argument.bytes for argument in found.arguments),
+        )
+    return tuple(tasks.values()), functions
+
+
+def display_name(name: str) -> str:
+    """A function's name without what TVM adds: "fused_conv2d3_add7_relu1" -> "conv2d_add_relu"."""
+    parts = name.removeprefix("fused_").split("_")
+    words = [re.sub(r"(?<=[a-z])\d+$", "", part) if part != "conv2d" else part for part in parts]
+    return "_".join(re.sub(r"^(conv2d|conv1d|pool2d|resize2d)\d*$", r"\1", w) for w in words)
+
+
+def _calls(module: tvm.IRModule) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    call_tir = tvm.ir.Op.get("relax.call_tir")
+    for block in module["main"].body.blocks:
+        for binding in block.bindings:
+            value: Any = binding.value
+            if isinstance(value, relax.Call) and value.op == call_tir:
+                counts[value.args[0].name_hint] += 1
+    return counts
+
+
+def _static(function: tirx.PrimFunc) -> bool:
+    """Whether every parameter is a buffer of known shape and the body is made of blocks."""
+    if not all(isinstance(p.ty, tirx.BufferType) for p in function.params):
+        return False
+    shapes = [extent for p in function.params for extent in p.shape]
+    if not all(isinstance(extent, tirx.IntImm) for extent in shapes):
+        return False
+    schedule = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask=0)
+    return len(schedule.get_child_blocks(schedule.get_sblock("root"))) > 0

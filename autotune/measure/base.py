@@ -1,0 +1,77 @@
+"""The contract of a runner: candidates go in, outcomes come back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from autotune.errors import AutotuneError
+from autotune.measure.outcome import Outcome
+from search_spaces.task import Candidate, Target, Task
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one candidate may use: seconds to schedule and build, to run, and bytes of memory."""
+
+    build_seconds: float = 10.0
+    run_seconds: float = 10.0
+    memory_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A candidate's outcome, with the trace of the schedule that was measured.
+
+    ``trace`` is TVM's trace as JSON text ("" where no schedule was made), from which the same
+    schedule is made again without the space. ``seconds`` is what each stage took
+    ("schedule", "build", "verify", "run").
+    """
+
+    candidate: Candidate
+    outcome: Outcome
+    trace: str
+    seconds: dict[str, float]
+
+
+class TaskNotMeasurable(AutotuneError):
+    """No candidate of this task can be judged, since its reference cannot be computed.
+
+    The text says why. The caller sets the task aside and goes on with the others.
+    """
+
+
+class Runner(ABC):
+    """Builds, runs and verifies candidates of one target. A context manager: it owns processes.
+
+    A candidate that crashes, hangs or is wrong is an outcome; ``run`` raises only for faults of
+    the runner itself (``autotune.errors.TargetError`` where the target cannot be measured here,
+    ``TaskNotMeasurable`` where a task has no reference to compare with).
+    """
+
+    target: Target
+
+    @abstractmethod
+    def run(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[Measurement]:
+        """Yield one measurement for each candidate, in any order, each as soon as it is known.
+
+        The caller records a measurement before it asks for the next one.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End every process. Called once; safe to call again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,224 @@
+"""One candidate after the other, inside a worker: schedule, build, verify, run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from autotune.measure import wire
+from autotune.measure.checking import Draws, check, draws_from
+from autotune.measure.data import Array, numpy_dtype, outputs_of, poison
+from autotune.measure.kernel import Kernel, PackingError, build_kernel
+from autotune.measure.outcome import BuildFailed, Crashed, Invalid, Measured, Outcome, WrongResult
+from autotune.measure.timing import TimingPlan, collect, estimate
+from autotune.measure.verify import Comparison
+from search_spaces.base import InvalidParameters
+from search_spaces.registry import UnknownSpace
+from search_spaces.task import Candidate, Target, Task, TensorType, Workload
+
+_LONGEST = 600
+
+
+def brief(error: BaseException) -> str:
+    """The type of ``error`` and what it says, without TVM's stack, at most 600 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(line for line in lines if not line.startswith(("File ", "Traceback", "at ")))
+    return f"{type(error).__name__}: {text}"[:_LONGEST]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation was refused: Python's error, or C++'s in TVM's clothes."""
+    text = str(error)
+    return isinstance(error, MemoryError) or any(
+        sign in text for sign in ("bad_alloc", "out of memory", "Cannot allocate memory")
+    )
+
+
+@dataclass
+class _Job:
+    """What a worker knows of the task in hand."""
+
+    task: Task
+    target: Target
+    seed: int
+    plan: TimingPlan
+    reference: int
+    draws: Draws | None = None
+
+    def prepare(self, message: Sequence[Mapping[str, Any]]) -> Draws:
+        """What the candidates are checked on, made once for each worker and task."""
+        if self.draws is None:
+            kinds = outputs_of(self.task.workload)
+            size = sum(t.bytes for t in kinds)
+            self.draws = Draws(
+                self.task,
+                draws_from(message),
+                lambda index: _read(self.reference, kinds, index * size),
+            )
+        return self.draws
+
+
+def serve(channel: socket.socket) -> None:
+    """Answer requests until the other side closes ``channel``."""
+    job: _Job | None = None
+    while True:
+        try:
+            message, descriptors = wire.receive(channel)
+        except (EOFError, OSError):
+            return
+        if message["do"] == "task":
+            if job is not None:
+                os.close(job.reference)
+            job = _Job(
+                wire.task_from(message["task"]),
+                wire.target_from(message["target"]),
+                message["seed"],
+                TimingPlan(**message["plan"]),
+                descriptors[0],
+            )
+        elif message["do"] == "probe":
+            wire.send(channel, {"done": _probe(wire.target_from(message["target"]))})
+        elif message["do"] == "reference" and job is not None:
+            wire.send(channel, {"done": _reference(job)})
+        elif job is not None:
+            job_done = _measure(channel, job, message)
+            wire.send(channel, {"done": job_done})
+
+
+def _reference(job: _Job) -> dict[str, Any]:
+    from autotune.measure.reference import compute_references
+
+    try:
+        reference = compute_references(job.task, job.target, job.seed)
+    except Exception as error:  # anything that TVM raises: the caller names the task
+        return {"failed": brief(error)}
+    offset = 0
+    for output in (output for outputs in reference.outputs.values() for output in outputs):
+        data = memoryview(np.ascontiguousarray(output).reshape(-1).view(np.uint8).data)
+        while len(data):
+            written = os.pwrite(job.reference, data, offset)
+            offset += written
+            data = data[written:]
+    return {
+        "draws": [asdict(draw) for draw in reference.outputs],
+        "precision": reference.precision,
+    }
+
+
+def _read(descriptor: int, types: Sequence[TensorType], offset: int) -> list[Array]:
+    outputs = []
+    for t in types:
+        data = bytearray()
+        while len(data) < t.bytes:
+            part = os.pread(descriptor, t.bytes - len(data), offset + len(data))
+            if not part:
+                raise EOFError("the reference is shorter than the outputs")
+            data += part
+        outputs.append(np.frombuffer(data, numpy_dtype(t.dtype)).reshape(t.shape))
+        offset += t.bytes
+    return outputs
+
+
+def _measure(channel: socket.socket, job: _Job, message: Mapping[str, Any]) -> dict[str, Any]:
+    """Take one candidate through its stages, telling the parent when each begins and ends."""
+    from search_spaces.scheduling import schedule
+
+    stage, trace = "schedule", ""
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+
+    def enter(following: str) -> None:
+        nonlocal stage, started
+        now = time.perf_counter()
+        seconds[stage] = now - started
+        stage, started = following, now
+        wire.send(channel, {"at": stage, "seconds": seconds, "trace": trace})
+
+    candidate: Candidate = wire.candidate_from(message["candidate"])
+    outcome: Outcome
+    try:
+        scheduled = schedule(job.task, job.target, candidate)
+        trace = scheduled.trace
+        enter("build")
+        kernel = build_kernel(scheduled.module, job.task.workload, job.target)
+        enter("verify")
+        draws = job.prepare(message["draws"])
+        outcome = _run(job, draws, kernel, message["best"], enter)
+    except InvalidParameters as error:
+        outcome = Invalid(str(error)[:_LONGEST])
+    except (UnknownSpace, PackingError) as error:
+        outcome = BuildFailed(stage, brief(error))
+    except Exception as error:  # a space or TVM may raise anything: it becomes the outcome
+        if out_of_memory(error):
+            outcome = Crashed(stage, 0, f"out of memory: {brief(error)}"[:_LONGEST])
+        elif stage in ("schedule", "build"):
+            outcome = BuildFailed(stage, brief(error))
+        else:
+            outcome = Crashed(stage, 0, brief(error))
+    seconds[stage] = time.perf_counter() - started
+    return {"outcome": wire.outcome_message(outcome), "trace": trace, "seconds": seconds}
+
+
+def _run(
+    job: _Job, draws: Draws, kernel: Kernel, best: float | None, enter: Callable[[str], None]
+) -> Outcome:
+    """Verify, time, and verify on more inputs what is fast enough to win."""
+    checked = check(kernel, draws)
+    if not checked.comparison.right:
+        return _refused(checked.comparison)
+    enter("run")
+    samples = collect(lambda n: kernel.samples(checked.arguments, n), best, job.plan)
+    seconds = estimate(samples)
+    found = checked.again()
+    if found.right and (best is None or seconds <= job.plan.behind * best):
+        found = checked.further()
+    if not found.right:
+        return _refused(found)
+    return Measured(seconds, samples, found.error, found.tolerance)
+
+
+def _refused(found: Comparison) -> WrongResult:
+    return WrongResult(found.error, found.tolerance, found.message)
+
+
+def warm_up(module: Any) -> None:
+    """Build a scheduled module for the plainest CPU, without running it."""
+    f32 = TensorType((16,), "float32")
+    build_kernel(module, Workload("", "", "", (f32, f32)), _plain_target())
+
+
+def _plain_target() -> Target:
+    import tvm
+
+    triple = str(tvm.target.codegen.llvm_get_system_triple())
+    return Target("llvm", triple, "", (), "", 1, 1)
+
+
+def _probe(target: Target) -> dict[str, Any]:
+    """Build and run vector code for ``target``: whether this machine can at all."""
+    import tvm
+    from tvm import s_tir, te
+
+    if target.cpu and not tvm.target.codegen.llvm_is_valid_cpu(target.cpu, target.triple):
+        return {"failed": f"LLVM knows no CPU {target.cpu!r}"}
+    try:
+        a = te.placeholder((256, 256), name="a")
+        b = te.compute((256, 256), lambda i, j: a[i, j] * a[i, j] + a[j, i], name="b")
+        schedule = s_tir.Schedule(tvm.IRModule({"main": te.create_prim_func([a, b])}))
+        outer, inner = schedule.get_loops(schedule.get_sblock("b"))
+        schedule.parallel(outer)
+        schedule.vectorize(schedule.split(inner, [None, target.lanes()])[1])
+        t = TensorType((256, 256), "float32")
+        kernel = build_kernel(schedule.mod, Workload("", "", "", (t, t)), target)
+        source = tvm.runtime.tensor(np.ones((256, 256), np.float32))
+        result = tvm.runtime.tensor(poison(t))
+        kernel.function(source, result)
+        return {"right": bool((result.numpy() == 2).all())}
+    except Exception as error:  # LLVM refuses a CPU or a feature in several ways
+        return {"failed": brief(error)}

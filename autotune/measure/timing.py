@@ -1,0 +1,59 @@
+"""How often a kernel is run, and what its time is said to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TimingPlan:
+    """How much measuring one candidate is worth.
+
+    Between ``least`` and ``most`` single executions, as many as fit in ``share_seconds``; a kernel
+    so slow that ``least`` would take more than ``most_seconds`` gets as many as fit in that, but
+    ``first`` at least. After ``first`` executions a candidate slower than ``hopeless`` times the
+    best known one is given up, after ``least`` one slower than ``behind`` times.
+    """
+
+    first: int = 3
+    least: int = 10
+    most: int = 100
+    share_seconds: float = 0.1
+    most_seconds: float = 1.0
+    hopeless: float = 2.0
+    behind: float = 1.3
+
+
+def estimate(samples: Sequence[float]) -> float:
+    """The time of a kernel, in seconds: the minimum of its single executions.
+
+    Disturbances only ever add time, so on a shared machine the minimum finds the undisturbed value
+    where a mean or a median does not; all samples are stored beside it.
+    """
+    return min(samples)
+
+
+def collect(
+    execute: Callable[[int], list[float]], best: float | None, plan: TimingPlan
+) -> tuple[float, ...]:
+    """Single executions of a kernel that has run once before, in seconds, in order.
+
+    ``execute(n)`` runs it n times and returns their seconds. ``best`` is the best time known for
+    this task, from which a hopeless candidate is told after few executions; None: nothing known.
+    """
+    samples = execute(plan.first)
+    if best is not None and min(samples) > plan.hopeless * best:
+        return tuple(samples)
+    fastest = max(min(samples), 1e-9)
+    fitting = int(plan.most_seconds / fastest)
+    least = min(plan.least, fitting)
+    if least > len(samples):
+        samples += execute(least - len(samples))
+    fastest = max(min(samples), 1e-9)
+    if best is not None and fastest > plan.behind * best:
+        return tuple(samples)
+    wanted = min(plan.most, int(plan.share_seconds / fastest))
+    if wanted > len(samples):
+        samples += execute(wanted - len(samples))
+    return tuple(samples)

@@ -1,0 +1,108 @@
+"""What runs in the child processes: a zygote that only forks, and the workers it forks.
+
+Started as ``python -m autotune.measure.worker FD MODULE…``. The zygote imports TVM and the search
+spaces once, compiles a first function so that everything lazy is loaded, and never runs a kernel:
+TVM's thread pool does not survive a fork. A worker measures candidates until it is told to stop,
+dies, or is killed; nothing here enforces a limit except that on memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Any
+
+from autotune.measure import wire
+
+_PR_SET_PDEATHSIG = 1
+
+
+def zygote(control: socket.socket, plugins: list[str]) -> None:
+    """Serve requests to fork and to reap, until the other side closes ``control``."""
+    try:
+        _prepare(plugins)
+    except Exception as error:  # whatever a plugin or TVM raises is the caller's to report
+        wire.send(control, {"failed": f"{type(error).__name__}: {error}"})
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    wire.send(control, {"ready": os.getpid()})
+    while True:
+        try:
+            message, descriptors = wire.receive(control)
+        except (EOFError, OSError):
+            return
+        if message["do"] == "reap":
+            _, status = os.waitpid(message["pid"], 0)
+            wire.send(control, {"status": status})
+            continue
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            _become_worker(libc, parent, descriptors, message["memory"])
+        os.setpgid(pid, pid)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        wire.send(control, {"pid": pid})
+
+
+def _prepare(plugins: list[str]) -> None:
+    from autotune.compiler import light_import
+
+    light_import()
+    import tvm
+    from tvm import relax, s_tir, te  # noqa: F401  (relax: loaded once, for every worker)
+
+    import autotune.measure.candidate
+    from search_spaces.registry import all_spaces
+
+    all_spaces()
+    for name in plugins:
+        importlib.import_module(name)
+    a = te.placeholder((16,), name="a")
+    b = te.compute((16,), lambda i: a[i] + tvm.tirx.const(1.0, "float32"), name="b")
+    module = tvm.IRModule({"main": te.create_prim_func([a, b])})
+    schedule = s_tir.Schedule(module, debug_mask=0, error_render_level="fast")
+    schedule.parallel(schedule.get_loops(schedule.get_sblock("b"))[0])
+    autotune.measure.candidate.warm_up(schedule.mod)
+    gc.collect()
+    gc.freeze()  # a collection in a worker does not touch, and so copy, the zygote's pages
+
+
+def _become_worker(libc: Any, parent: int, descriptors: list[int], memory: int) -> None:
+    """In the fork: never returns."""
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        channel, noise = descriptors
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)  # what a kernel or a space prints reaches nobody
+        os.dup2(noise, 2)
+        os.close(null)
+        os.close(noise)
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with open("/proc/self/statm") as statm:
+            now = int(statm.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + memory, now + memory))
+        from autotune.measure.candidate import serve
+
+        serve(socket.socket(fileno=channel))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    zygote(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

@@ -1,0 +1,270 @@
+"""Load an artifact and run it: numpy, the TVM runtime, and nothing that tuning needs.
+
+With ``TVM_USE_RUNTIME_LIB=1`` in the environment the compiler is not even loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autotune.errors import ArtifactError, InputError
+
+FORMAT = 1
+"""Version of the manifest. A reader refuses those it does not know."""
+
+MANIFEST = "manifest.json"
+LIBRARY = "lib.so"
+
+# What LLVM calls a feature and the kernel something else; only features that code generated for
+# float and integer loops is likely to use are looked at.
+_FLAGS = {
+    name: name
+    for name in ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl")
+} | {
+    "avx512vnni": "avx512_vnni",
+    "avx512bf16": "avx512_bf16",
+    "avx512fp16": "avx512_fp16",
+    "avxvnni": "avx_vnni",
+    "amx-tile": "amx_tile",
+    "amx-int8": "amx_int8",
+    "amx-bf16": "amx_bf16",
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A named tensor of the model: shape in elements, dtype as numpy spells it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """The manifest of the artifact directory ``path``.
+
+    Raises ``ArtifactError`` where there is none, it is damaged, or of a format that is not ours.
+    """
+    file = Path(path) / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        version = manifest["format"]
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path} is not an artifact (it has no {MANIFEST}): make one with autotune compile"
+        ) from None
+    except NotADirectoryError:
+        raise ArtifactError(f"{path} is not an artifact: give the directory, not a file") from None
+    except OSError as error:
+        raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{file} is damaged: compile the artifact again") from error
+    if version != FORMAT:
+        raise ArtifactError(
+            f"{path} has format {version} but this autotune reads {FORMAT}: "
+            "compile the model again with this version"
+        )
+    return manifest  # type: ignore[no-any-return]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load(path: str | Path, threads: int | None = None) -> Model:
+    """Load the artifact directory ``path``.
+
+    Every file is compared with its digest first, and the processor with what the code needs.
+    ``threads`` is how many threads one inference uses, instead of what the artifact was made for.
+    Raises ``ArtifactError``.
+    """
+    directory = Path(path)
+    manifest = read_manifest(directory)
+    if threads is not None and threads < 1:
+        raise InputError(f"an inference needs at least one thread, not {threads}")
+    try:
+        for name, entry in manifest["files"].items():
+            _check_file(directory / name, entry["sha256"])
+        _check_processor(path, manifest["target"])
+        inputs = _signatures(manifest["inputs"])
+        outputs = _signatures(manifest["outputs"])
+        count = int(threads or manifest["target"]["threads"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{directory / MANIFEST} is damaged: compile the artifact again"
+        ) from error
+    return Model(directory / LIBRARY, inputs, outputs, count, manifest)
+
+
+class Model:
+    """A loaded artifact: call it with arrays by name.
+
+    Safe to call from several threads; the calls are made one after another.
+    """
+
+    def __init__(
+        self,
+        library: Path,
+        inputs: tuple[Signature, ...],
+        outputs: tuple[Signature, ...],
+        threads: int,
+        manifest: Mapping[str, Any],
+    ) -> None:
+        """Use ``load``, which checks what it reads."""
+        import tvm
+        from tvm.runtime.vm import VirtualMachine
+
+        self.inputs = inputs
+        self.outputs = outputs
+        self.threads = threads
+        self.manifest = manifest
+        self._tensor = tvm.runtime.tensor
+        self._configure = tvm.get_global_func("runtime.config_threadpool")
+        self._pool_size = tvm.get_global_func("runtime.NumThreads")
+        try:
+            module = tvm.runtime.load_module(str(library))
+            self._machine = VirtualMachine(module, tvm.cpu())
+            self._main = self._machine["main"]
+        except Exception as error:  # TVM's errors and the loader's have no common type
+            raise ArtifactError(
+                f"{library} cannot be loaded by TVM {tvm.__version__}: compile it again ({error})"
+            ) from error
+        self._lock = threading.Lock()
+        self._pools = threading.local()
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """Run one inference: arrays by input name to arrays by output name, which are yours.
+
+        Raises ``InputError`` for a missing or unknown name, or a wrong shape or dtype.
+        """
+        return self.fetch(self.execute(self.tensors(inputs)))
+
+    def tensors(self, inputs: Mapping[str, Any]) -> list[Any]:
+        """``inputs``, checked, as the TVM tensors that ``execute`` takes."""
+        unknown = sorted(set(inputs) - {spec.name for spec in self.inputs})
+        if unknown:
+            raise InputError(
+                f"the model has no input {', '.join(unknown)}: "
+                f"its inputs are {', '.join(spec.name for spec in self.inputs)}"
+            )
+        return [self._tensor(_checked(spec, inputs)) for spec in self.inputs]
+
+    def execute(self, tensors: list[Any]) -> Any:
+        """Run on tensors that are in place already: what a benchmark times."""
+        with self._lock:
+            if not getattr(self._pools, "ready", False):
+                self._size_pool()
+            return self._main(*tensors)
+
+    def _size_pool(self) -> None:
+        """Make TVM's thread pool, which each calling thread has for itself, of our size.
+
+        It takes its size from the environment when it is made and can only shrink later.
+        """
+        before = os.environ.get("TVM_NUM_THREADS")
+        os.environ["TVM_NUM_THREADS"] = str(self.threads)
+        try:
+            self._configure(1, self.threads)
+        finally:
+            if before is None:
+                del os.environ["TVM_NUM_THREADS"]
+            else:
+                os.environ["TVM_NUM_THREADS"] = before
+        self._pools.ready = True
+        actual = int(self._pool_size())
+        if actual < self.threads:
+            warnings.warn(
+                f"TVM's thread pool was made with {actual} threads before this model was run, "
+                f"which is meant for {self.threads}: set TVM_NUM_THREADS={self.threads} before "
+                "Python starts",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def fetch(self, result: Any) -> dict[str, np.ndarray[Any, Any]]:
+        """What ``execute`` returned, as arrays by output name."""
+        values = [result] if hasattr(result, "numpy") else list(result)
+        return {
+            spec.name: value.numpy() for spec, value in zip(self.outputs, values, strict=True)
+        }
+
+
+def _checked(spec: Signature, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    if spec.name not in inputs:
+        raise InputError(f"input {spec.name} is missing: give an array of shape {_shape(spec)}")
+    array = np.asarray(inputs[spec.name])
+    if array.shape != spec.shape:
+        raise InputError(
+            f"input {spec.name} has shape {'x'.join(map(str, array.shape)) or 'scalar'} "
+            f"but the model was compiled for {_shape(spec)}"
+        )
+    if array.dtype.name != spec.dtype:
+        raise InputError(
+            f"input {spec.name} has dtype {array.dtype.name} but the model takes {spec.dtype}: "
+            f"convert it with astype({spec.dtype!r})"
+        )
+    # Not ascontiguousarray, which makes a scalar one-dimensional.
+    return np.asarray(array, order="C")
+
+
+def _shape(spec: Signature) -> str:
+    return "x".join(map(str, spec.shape)) or "scalar"
+
+
+def _signatures(entries: list[dict[str, Any]]) -> tuple[Signature, ...]:
+    return tuple(Signature(e["name"], tuple(map(int, e["shape"])), e["dtype"]) for e in entries)
+
+
+def _check_file(path: Path, expected: str) -> None:
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror}): compile the artifact again"
+        ) from error
+    if found != expected:
+        raise ArtifactError(f"{path} is not the file that was compiled: compile the artifact again")
+
+
+def _check_processor(path: str | Path, target: Mapping[str, Any]) -> None:
+    """Refuse code that this processor has no instructions for, before one of them kills us."""
+    wanted = str(target["triple"]).split("-")[0].lower()
+    here = platform.machine().lower()
+    names = {"amd64": "x86_64", "arm64": "aarch64"}
+    if wanted and names.get(wanted, wanted) != names.get(here, here):
+        raise ArtifactError(
+            f"{path} is code for {wanted} but this machine is {here}: compile it for this machine"
+        )
+    flags = _flags()
+    needed = (str(entry).removeprefix("+") for entry in target["features"])
+    missing = sorted(name for name in needed if name in _FLAGS and _FLAGS[name] not in flags)
+    if flags and missing:
+        raise ArtifactError(
+            f"{path} needs instructions that this processor lacks ({', '.join(missing)}): "
+            "compile it for this machine"
+        )
+
+
+def _flags() -> frozenset[str]:
+    """The processor's features as the kernel names them; empty where it does not say."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()

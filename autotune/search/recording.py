@@ -1,0 +1,86 @@
+"""From tasks and measurements to the rows of the database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from autotune.measure.base import Measurement
+from autotune.measure.outcome import Measured, WrongResult
+from autotune.search.space import parameters_text
+from search_spaces.task import Target, Task
+from tuning_db.records import Record, TargetRow, WorkloadRow
+
+_STORED_APART = {"seconds", "samples", "error", "tolerance"}
+_PACKAGES = {"autotune": "autotune", "tvm": "apache-tvm"}
+
+
+@cache
+def versions_text() -> str:
+    """The versions that a measurement depends on, as JSON; those not installed are left out."""
+    found: dict[str, str] = {}
+    for name, package in _PACKAGES.items():
+        try:
+            found[name] = version(package)
+        except PackageNotFoundError:  # run from a source tree
+            continue
+    return json.dumps(found, sort_keys=True)
+
+
+def workload_row(task: Task) -> WorkloadRow:
+    """The workload, with everything but its function described as JSON."""
+    described = asdict(task.workload)
+    del described["function"]
+    described.update(flops=task.flops, bytes=task.bytes)
+    work = task.workload
+    return WorkloadRow(work.key, work.name, work.function, json.dumps(described, sort_keys=True))
+
+
+def target_row(target: Target) -> TargetRow:
+    """The target, with all of its fields as JSON."""
+    return TargetRow(target.digest, target.model, json.dumps(asdict(target), sort_keys=True))
+
+
+def record_of(
+    task: Task,
+    target: Target,
+    measurement: Measurement,
+    *,
+    run: str,
+    final: bool = False,
+    extra: Mapping[str, object] | None = None,
+) -> Record:
+    """What is stored of one measurement.
+
+    ``detail`` holds the stages' seconds, the cause of a failure, and ``extra`` (JSON-able).
+    """
+    outcome, candidate = measurement.outcome, measurement.candidate
+    detail = {
+        name: value for name, value in asdict(outcome).items() if name not in _STORED_APART
+    }
+    detail["stages"] = dict(measurement.seconds)
+    detail.update(extra or {})
+    judged = outcome if isinstance(outcome, Measured | WrongResult) else None
+    return Record(
+        workload=task.workload.key,
+        target=target.digest,
+        space=candidate.space,
+        space_version=candidate.version,
+        parameters=parameters_text(candidate),
+        candidate=candidate.key,
+        outcome=outcome.kind,
+        seconds=outcome.seconds if isinstance(outcome, Measured) else None,
+        samples=outcome.samples if isinstance(outcome, Measured) else (),
+        error=judged.error if judged else None,
+        tolerance=judged.tolerance if judged else None,
+        detail=json.dumps(detail, sort_keys=True),
+        trace=measurement.trace,
+        versions=versions_text(),
+        run=run,
+        time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        final=final,
+    )

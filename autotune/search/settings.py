@@ -1,0 +1,49 @@
+"""How to search: everything that a user may choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from autotune.search.budget import Budget
+from autotune.search.study import Patience, SamplerFactory
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What a search may spend and how it goes about it.
+
+    ``budget.trials`` counts the candidates measured in this and all earlier runs of the same tasks
+    in the same database. ``sampler`` is a name ("cost-model", "tpe", "random") or makes an Optuna
+    sampler from a seed. ``batch`` candidates are asked for at a time, between which the cost model
+    learns. The ``finalists`` fastest of a task are measured again with its default in ``rounds``
+    turns (0: no finals). If the first ``give_up`` candidates of everything fail, the search stops;
+    if those of one task do, that task is set aside.
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    sampler: str | SamplerFactory = "cost-model"
+    seed: int = 0
+    batch: int = 4
+    finalists: int = 3
+    rounds: int = 3
+    give_up: int = 8
+    patience: Patience = field(default_factory=Patience)
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "give_up"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def described(self) -> dict[str, Any]:
+        """JSON-able: what a run notes in the database."""
+        sampler = self.sampler if isinstance(self.sampler, str) else repr(self.sampler)
+        return {
+            "trials": self.budget.trials,
+            "seconds": self.budget.seconds,
+            "sampler": sampler,
+            "seed": self.seed,
+            "batch": self.batch,
+            "finalists": self.finalists,
+            "rounds": self.rounds,
+        }

@@ -1,0 +1,316 @@
+"""Everything that is not a tiled reduction: elementwise chains, softmax, norms, copies.
+
+The blocks of one row are computed together, vectorised along the contiguous axis; reductions along
+that axis are split into one partial result per vector lane (rfactor: Suriana, Adams and Kamil,
+"Parallel associative reductions in Halide", 2017).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.base import InvalidParameters, SearchSpace
+from search_spaces.cpu.stages import Stages, extent, stages
+from search_spaces.cpu.structure import tiled
+from search_spaces.task import Block, Parameters, ParameterValue, Target, Task
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+PARALLEL_ABOVE = 24_000
+"""Block iterations above which starting the threads is worth it, by default."""
+
+
+class RowwiseSpace(SearchSpace):
+    """Rows, vector width, parallelism and partial reductions of a chain of stages."""
+
+    name = "cpu.rowwise"
+    version = 1
+    priority = 20
+
+    def matches(self, task: Task, target: Target) -> bool:
+        nest = tiled(task.workload)
+        if nest is not None and nest.broadcast:
+            return False  # a product: without register tiles it is hopeless, and slow to measure
+        return target.kind == "llvm" and stages(task.workload) is not None
+
+    def parameters(self, task: Task, target: Target) -> dict[str, BaseDistribution]:
+        from optuna.distributions import CategoricalDistribution, IntDistribution
+
+        found = _stages(task)
+        options: dict[str, BaseDistribution] = {
+            "parallel": CategoricalDistribution([True, False]),
+            "vectors": CategoricalDistribution([1, 2, 4]),
+        }
+        if found.rows:
+            options["rows"] = IntDistribution(0, found.rows)
+        if any(_foldable(task.workload.blocks[i], target) for i in found.kept):
+            options["partial"] = CategoricalDistribution([True, False])
+        return options
+
+    def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
+        found = _stages(task)
+        options = self.parameters(task, target)
+        work = sum(extent(task.workload.blocks[i]) for i in found.kept)
+        chosen: dict[str, ParameterValue] = {"parallel": work > PARALLEL_ABOVE, "vectors": 1}
+        if "rows" in options:
+            chosen["rows"] = found.rows
+        if "partial" in options:
+            chosen["partial"] = True
+        return chosen
+
+    def features(self, task: Task, target: Target, parameters: Parameters) -> dict[str, float]:
+        found = _stages(task)
+        _check(task, found, target, parameters)
+        last = task.workload.blocks[found.output]
+        rows = int(parameters.get("rows", 0))
+        count = 1
+        for axis in last.axes[:rows]:
+            count *= axis.extent
+        return {
+            "parallel": float(bool(parameters["parallel"])),
+            "vectors": float(parameters["vectors"]),
+            "rows": float(rows),
+            "row_count": float(count),
+            "partial": float(bool(parameters.get("partial", False))),
+            "inner": float(extent(last)) / count,
+            "stages": float(len(found.kept)),
+        }
+
+    def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
+        found = _stages(task)
+        _check(task, found, target, parameters)
+        _Builder(schedule, task, found, target, parameters).run()
+
+
+class _Builder:
+    """Applies one set of parameters."""
+
+    def __init__(
+        self, schedule: Any, task: Task, found: Stages, target: Target, p: Parameters
+    ) -> None:
+        self.sch = schedule
+        self.blocks = task.workload.blocks
+        self.workload = task.workload
+        self.found = found
+        self.target = target
+        self.lanes = target.lanes()
+        self.width = self.lanes * int(p["vectors"])
+        self.parallel = bool(p["parallel"])
+        self.rows = int(p.get("rows", 0))
+        self.partial = bool(p.get("partial", False))
+
+    def run(self) -> None:
+        sch = self.sch
+        handles = sch.get_child_blocks(sch.get_sblock("root"))
+        for index in self.found.inlined(self.workload):
+            sch.compute_inline(handles[index])
+        parts: dict[int, Any] = {}
+        for index in self.found.kept:
+            if self.partial and _foldable(self.blocks[index], self.target):
+                parts[index] = self._split_reduction(handles[index], self.blocks[index])
+        output = handles[self.found.output]
+        shared = self.rows > 0 and len(self.found.kept) > 1
+        if shared:
+            loops = sch.get_loops(output)
+            row = sch.fuse(*loops[: self.rows]) if self.rows > 1 else loops[0]
+            if self.parallel:
+                sch.parallel(row)
+            for index in reversed(self.found.kept[:-1]):
+                sch.compute_at(handles[index], row, preserve_unit_loops=True)
+                if index in parts:
+                    sch.compute_at(parts[index], row, preserve_unit_loops=True)
+        for index in self.found.kept:
+            block = self.blocks[index]
+            if index in parts:
+                self._lanes(parts[index], block, at_root=not shared)
+                self._finish(handles[index])
+            elif block.reduction:
+                self._reduction(handles[index], block, at_root=not shared)
+            else:
+                skip = 1 if shared else 0
+                self._elementwise(handles[index], block, skip)
+
+    # -- one block at a time
+
+    def _elementwise(self, handle: Any, block: Block, skip: int) -> None:
+        sch = self.sch
+        loops = list(sch.get_loops(handle))[skip:]
+        if not loops:
+            return
+        if skip == 0:
+            outer = self._flatten(handle, block, loops)
+        else:
+            outer, loops = None, loops
+            self._vector(loops[-1])
+        if outer is not None and self.parallel:
+            sch.parallel(outer)
+
+    def _flatten(self, handle: Any, block: Block, loops: list[Any]) -> Any:
+        """One loop to share among threads, one vector; returns the former."""
+        sch = self.sch
+        total = extent(block)
+        last = block.axes[-1].extent
+        if len(loops) == 1 or all(_identity(read.dims, block) for read in block.reads):
+            fused = sch.fuse(*loops) if len(loops) > 1 else loops[0]
+            if total <= self.width:
+                sch.vectorize(fused)
+                return None
+            outer, inner = sch.split(fused, [None, self.width])
+            if total % self.width:
+                sch.annotate(outer, "pragma_loop_partition_hint", 1)
+            self._wide(inner)
+            if total // self.width < 2 * self.target.threads:
+                return None
+            return outer
+        *first, innermost = loops
+        outer = sch.fuse(*first) if len(first) > 1 else first[0]
+        if last >= self.lanes or last > 1:
+            self._vector(innermost)
+        return outer
+
+    def _vector(self, loop: Any) -> None:
+        """Vectorise ``loop``, its tail in a loop of its own."""
+        sch = self.sch
+        count = int(sch.get(loop).extent)
+        if count <= 1:
+            return
+        if count <= self.width:
+            if count & (count - 1) == 0:
+                sch.vectorize(loop)
+            return
+        outer, inner = sch.split(loop, [None, self.width])
+        if count % self.width:
+            sch.annotate(outer, "pragma_loop_partition_hint", 1)
+        self._wide(inner)
+
+    def _wide(self, loop: Any) -> None:
+        if self.width == self.lanes:
+            self.sch.vectorize(loop)
+            return
+        several, one = self.sch.split(loop, [None, self.lanes])
+        self.sch.unroll(several)
+        self.sch.vectorize(one)
+
+    def _reduction(self, handle: Any, block: Block, at_root: bool) -> None:
+        """A reduction without partial results: vectors along the written axis where it has one."""
+        sch = self.sch
+        loops = list(sch.get_loops(handle))
+        own = loops[-len(block.axes) :]
+        spatial = [loop for loop, axis in zip(own, block.axes, strict=True) if not axis.reduced]
+        reduced = [loop for loop, axis in zip(own, block.axes, strict=True) if axis.reduced]
+        column = _column(block)
+        sch.reorder(*spatial, *reduced)
+        if at_root and self.parallel and len(spatial) > 1 and extent(block) > PARALLEL_ABOVE:
+            head = spatial[:-1]
+            fused = sch.fuse(*head) if len(head) > 1 else head[0]
+            sch.parallel(fused)
+        if column is None:
+            return
+        innermost = spatial[-1]
+        count = int(sch.get(innermost).extent)
+        if count >= self.lanes and count % self.lanes == 0:
+            _, vector = sch.split(innermost, [None, self.lanes])
+            sch.reorder(*reduced, vector)
+            sch.vectorize(vector)
+            sch.decompose_reduction(handle, reduced[0])
+
+    def _split_reduction(self, handle: Any, block: Block) -> Any:
+        """Partial results, one for each vector lane, along the innermost reduced axis."""
+        sch = self.sch
+        loops = sch.get_loops(handle)
+        position = max(i for i, axis in enumerate(block.axes) if axis.reduced)
+        factor = _fold(block.axes[position].extent, self.target)
+        _, inner = sch.split(loops[position], [None, factor])
+        spatial = sum(1 for axis in block.axes if not axis.reduced)
+        return sch.rfactor(inner, factor_axis=spatial if block.writes[0].dims else 0)
+
+    def _lanes(self, partial: Any, original: Block, at_root: bool) -> None:
+        """Vectorise the partial results of a split reduction."""
+        sch = self.sch
+        block = sch.get(partial)
+        factor = _fold(original.axes[-1].extent, self.target)
+        loops = list(sch.get_loops(partial))[-len(block.iter_vars) :]
+        kinds = [int(var.iter_type) for var in block.iter_vars]
+        extents = [int(var.dom.extent) for var in block.iter_vars]
+        if at_root:
+            # rfactor leaves the loops as they were (the lanes innermost), not in its own order.
+            kinds = [0] * (len(kinds) - kinds.count(2) - 1) + [2] * kinds.count(2) + [0]
+            lane = len(kinds) - 1
+        else:
+            lane = max(i for i, k in enumerate(kinds) if k == 0 and extents[i] == factor)
+        reduced = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 2]
+        others = [loops[i] for i, kind in enumerate(kinds) if kind == 0 and i != lane]
+        sch.reorder(*others, *reduced, loops[lane])
+        if at_root and self.parallel and others:
+            sch.parallel(sch.fuse(*others) if len(others) > 1 else others[0])
+        sch.vectorize(loops[lane])
+        if reduced:
+            sch.decompose_reduction(partial, reduced[0])
+
+    def _finish(self, handle: Any) -> None:
+        """Unroll the few steps that add the lanes up."""
+        loop = self.sch.get_loops(handle)[-1]
+        if int(self.sch.get(loop).extent) <= self.lanes:
+            self.sch.unroll(loop)
+
+
+def _stages(task: Task) -> Stages:
+    found = stages(task.workload)
+    if found is None:
+        raise InvalidParameters(f"{task.workload.name} is not a chain of stages")
+    return found
+
+
+def _check(task: Task, found: Stages, target: Target, p: Parameters) -> None:
+    rows = int(p.get("rows", 0))
+    if rows > found.rows:
+        raise InvalidParameters(f"only {found.rows} leading dimensions are shared")
+
+
+def _fold(length: int, target: Target) -> int:
+    """How many partial results a reduction of ``length`` splits into; 1 where it does not.
+
+    It must divide: TVM's compute_at forgets the condition that would guard an incomplete vector.
+    """
+    lanes = target.lanes()
+    if length < 2 * lanes:
+        return 1
+    return max(
+        (f for f in range(1, lanes + 1) if length % f == 0 and (f == lanes or f > 3)), default=1
+    )
+
+
+def _column(block: Block) -> int | None:
+    """The written axis that every operand walks contiguously or not at all."""
+    order = [dim for dim in block.writes[0].dims if dim]
+    if not order or len(order[-1]) != 1:
+        return None
+    axis = order[-1][0]
+    spatial = [i for i, a in enumerate(block.axes) if not a.reduced]
+    if not spatial or spatial[-1] != axis:
+        return None
+    for read in block.reads:
+        if axis in read.axes and read.dims[-1] != (axis,):
+            return None
+    return axis
+
+
+def _foldable(block: Block, target: Target) -> bool:
+    """Whether partial results for each lane help: a long reduction along contiguous data."""
+    if not block.reduction or len(block.writes) != 1:
+        return False
+    position = len(block.axes) - 1
+    spatial = sum(1 for axis in block.axes if not axis.reduced)
+    if any(axis.reduced for axis in block.axes[:spatial]):
+        return False
+    if _fold(block.axes[position].extent, target) == 1:
+        return False
+    reads = [read for read in block.reads if position in read.axes]
+    return bool(reads) and all(read.dims[-1] == (position,) for read in reads)
+
+
+def _identity(dims: tuple[tuple[int, ...], ...], block: Block) -> bool:
+    """Whether a read walks its buffer exactly as the block walks its axes."""
+    wanted = tuple((i,) for i in range(len(block.axes)))
+    return dims == wanted or not any(dims)

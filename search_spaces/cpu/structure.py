@@ -1,0 +1,131 @@
+"""What kind of loop nest a fused function is, read from its description alone (no compiler)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+from search_spaces.task import Access, Block, Workload
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """A reduction whose result has a contiguous axis to vectorise over.
+
+    Axis numbers are positions in ``anchor.axes``. ``column`` is the vectorised axis, ``tile`` the
+    spatial axes flattened into the rows of the register tile, ``outer`` the other spatial axes.
+    ``packed`` is the position, among the anchor's reads, of the constant operand that is laid out
+    anew, or None. ``staged`` is the same for a variable operand that is copied into that layout at
+    run time. ``padding`` is the index of the block that pads the data, or None.
+    """
+
+    anchor: int
+    block: Block
+    column: int
+    tile: tuple[int, ...]
+    outer: tuple[int, ...]
+    reduced: tuple[int, ...]
+    packed: int | None
+    staged: int | None
+    padding: int | None
+    broadcast: bool
+
+    def extent(self, axes: tuple[int, ...]) -> int:
+        """Product of the extents of ``axes``."""
+        return prod(self.block.axes[axis].extent for axis in axes)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the flattened tile axis."""
+        return self.extent(self.tile)
+
+    @property
+    def columns(self) -> int:
+        """Columns: extent of the vectorised axis."""
+        return self.block.axes[self.column].extent
+
+    @property
+    def depth(self) -> int:
+        """Iterations of the reduction."""
+        return self.extent(self.reduced)
+
+
+@lru_cache(maxsize=4096)
+def tiled(workload: Workload) -> Tiled | None:
+    """Describe ``workload`` as one tiled reduction with elementwise blocks around it, or None."""
+    reductions = [i for i, block in enumerate(workload.blocks) if block.reduction]
+    if len(reductions) != 1 or workload.outputs != 1:
+        return None
+    anchor = reductions[0]
+    block = workload.blocks[anchor]
+    if len(block.writes) != 1 or not block.writes[0].plain:
+        return None
+    spatial = [i for i, axis in enumerate(block.axes) if not axis.reduced]
+    reduced = tuple(i for i, axis in enumerate(block.axes) if axis.reduced)
+    order = [dim[0] for dim in block.writes[0].dims if dim]
+    if not order or any(block.axes[a].extent > 1 and a not in order for a in spatial):
+        return None
+    if not _same_shape(block, workload.blocks[anchor:]):
+        return None
+    column = order[-1]
+    if block.axes[column].extent < 4:
+        return None
+    packed, staged = None, None
+    broadcast = False
+    for position, read in enumerate(block.reads):
+        uses = column in read.axes
+        contiguous = bool(read.dims) and read.dims[-1] == (column,)
+        deep = any(axis in read.axes for axis in reduced)
+        constant = read.buffer in workload.constants
+        if uses and constant and deep and read.plain and packed is None:
+            packed = position
+        elif uses and not contiguous:
+            if not (read.plain and read.buffer >= 0) or staged is not None:
+                return None
+            staged = position
+        broadcast = broadcast or not uses
+    rows = [axis for axis in order[:-1]]
+    tile = _flattenable(block, rows)
+    outer = tuple(axis for axis in rows if axis not in tile)
+    padding = None
+    read_buffers = {read.buffer for read in block.reads}
+    for index, before in enumerate(workload.blocks[:anchor]):
+        if "pad" in before.name and any(w.buffer in read_buffers for w in before.writes):
+            padding = index
+    return Tiled(anchor, block, column, tile, outer, reduced, packed, staged, padding, broadcast)
+
+
+def _same_shape(block: Block, following: tuple[Block, ...]) -> bool:
+    """Whether every later block runs over the anchor's spatial shape (an elementwise epilogue)."""
+    shape = [axis.extent for axis in block.axes if not axis.reduced]
+    for later in following[1:]:
+        if [axis.extent for axis in later.axes] != shape:
+            return False
+        if any(w.dims != tuple((i,) for i in range(len(w.dims))) for w in later.writes):
+            return False
+    return True
+
+
+def _flattenable(block: Block, rows: list[int]) -> tuple[int, ...]:
+    """The longest run of rows, ending at the innermost, that every operand walks contiguously."""
+    if not rows:
+        return ()
+    for start in range(len(rows)):
+        group = rows[start:]
+        if all(_walks(read, group) for read in block.reads):
+            return tuple(group)
+    return (rows[-1],)
+
+
+def _walks(read: Access, group: list[int]) -> bool:
+    """Whether ``read`` uses the axes of ``group`` as consecutive dimensions, or not at all."""
+    used = [axis for axis in group if axis in read.axes]
+    if not used:
+        return True
+    dims = [dim for dim in read.dims]
+    wanted = [(axis,) for axis in group]
+    width = len(wanted)
+    return read.plain and any(
+        list(dims[i : i + width]) == wanted for i in range(len(dims) - width + 1)
+    )

@@ -1,0 +1,231 @@
+"""Register-tiled reductions: matrix products, convolutions of every kind, pooling.
+
+One schedule serves them all, because in NHWC they share a shape: rows (pixels, or rows of a
+matrix) by columns (channels, contiguous) over a reduction. A tile of ``rows`` x ``vectors``
+vector registers is kept in registers over the whole reduction (Goto and van de Geijn, "Anatomy of
+high-performance matrix multiplication", 2008); weights are packed at compile time so that each
+step of the reduction reads consecutive vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import ceil, prod
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.base import InvalidParameters, SearchSpace
+from search_spaces.cpu.structure import Tiled, tiled
+from search_spaces.cpu.tiled_schedule import TiledSchedule
+from search_spaces.task import Parameters, ParameterValue, Target, Task
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+MAX_ROWS = 14
+MAX_VECTORS = 6
+
+
+class TiledSpace(SearchSpace):
+    """Tile sizes, loop order, unrolling and parallel grain of one tiled reduction."""
+
+    name = "cpu.tiled"
+    version = 1
+    priority = 30
+
+    def matches(self, task: Task, target: Target) -> bool:
+        return target.kind == "llvm" and tiled(task.workload) is not None
+
+    def parameters(self, task: Task, target: Target) -> dict[str, BaseDistribution]:
+        from optuna.distributions import CategoricalDistribution, IntDistribution
+
+        nest = _nest(task)
+        lanes = target.lanes()
+        vectors = max(1, min(MAX_VECTORS, ceil(nest.columns / lanes)))
+        last = nest.block.axes[nest.reduced[-1]].extent
+        found: dict[str, BaseDistribution] = {
+            "rows": IntDistribution(1, max(1, min(MAX_ROWS, nest.rows))),
+            "vectors": IntDistribution(1, vectors),
+            "unroll": CategoricalDistribution([u for u in (1, 2, 3, 4, 5, 8) if last % u == 0]),
+            "order": CategoricalDistribution(["columns", "rows"]),
+            "row_tiles": CategoricalDistribution(_powers(nest.rows)),
+            "column_tiles": CategoricalDistribution(_powers(ceil(nest.columns / lanes))),
+            "parallel": CategoricalDistribution([True, False]),
+            "grid": CategoricalDistribution(["rows", "columns"]),
+        }
+        if nest.outer:
+            found["band"] = CategoricalDistribution(_divisors(nest))
+        if len(nest.reduced) > 1:
+            found["unroll_window"] = CategoricalDistribution([False, True])
+        if nest.padding is not None:
+            found["padding"] = CategoricalDistribution(["band", "whole", "inline"])
+        return found
+
+    def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
+        nest = _nest(task)
+        rows, vectors = _register_tile(nest, target)
+        options = self.parameters(task, target)
+        last = nest.block.axes[nest.reduced[-1]].extent
+        window = prod(nest.block.axes[axis].extent for axis in nest.reduced[:-1])
+        row_tiles = ceil(nest.rows / rows)
+        column_tiles = ceil(nest.columns / (vectors * target.lanes()))
+        work = 2.0 * nest.extent(nest.outer) * nest.rows * nest.columns * nest.depth
+        chosen: dict[str, ParameterValue] = {
+            "rows": rows,
+            "vectors": vectors,
+            "unroll": max(u for u in (1, 2, 3, 4, 5) if last % u == 0 and u * rows * vectors <= 96),
+            "order": "rows" if nest.packed is not None else "columns",
+            "parallel": work > 40_000,
+            "grid": "columns" if nest.columns > nest.rows * nest.extent(nest.outer) else "rows",
+        }
+        band = 1
+        if nest.outer:
+            most = nest.extent(nest.outer) // (2 * target.threads)
+            wanted = 1 if nest.padding is None else max(1, min(6, most))
+            band = max(d for d in _divisors(nest) if d <= wanted)
+            chosen["band"] = band
+        outer = ceil(nest.extent(nest.outer) / band)
+        # Enough chunks for the threads to end together; else as large as the second-level cache
+        # likes, since the packed panel is read again for every row tile of the chunk.
+        panel = 4 * nest.depth * vectors * target.lanes()
+        grain_c = _floor_power(max(1, (target.l2 or 262144) // 2 // max(1, panel)))
+        grain_r = 64
+        while grain_r > 1 and outer * ceil(row_tiles / grain_r) < 4 * target.threads:
+            grain_r //= 2
+        chunks = outer * ceil(row_tiles / grain_r)
+        while grain_c > 1 and chunks * ceil(column_tiles / grain_c) < 4 * target.threads:
+            grain_c //= 2
+        if nest.rows % rows:
+            grain_r = max(2, grain_r)
+        if nest.columns % (vectors * target.lanes()):
+            grain_c = max(2, grain_c)
+        chosen["row_tiles"] = _clip(grain_r, _powers(row_tiles))
+        chosen["column_tiles"] = _clip(grain_c, _powers(column_tiles))
+        if "unroll_window" in options:
+            chosen["unroll_window"] = window * last * rows * vectors <= 128
+            if chosen["unroll_window"]:
+                chosen["unroll"] = 1
+        if "padding" in options:
+            # Inside a chunk the padded rows stay in the cache, but every chunk pads its own.
+            chosen["padding"] = "band" if column_tiles <= grain_c else "whole"
+        return chosen
+
+    def features(self, task: Task, target: Target, parameters: Parameters) -> dict[str, float]:
+        nest = _nest(task)
+        lanes = target.lanes()
+        p = parameters
+        rows, vectors = int(p["rows"]), int(p["vectors"])
+        _check(nest, target, p)
+        width = vectors * lanes
+        row_tiles, column_tiles = ceil(nest.rows / rows), ceil(nest.columns / width)
+        outer = nest.extent(nest.outer)
+        band = int(p.get("band", 1))
+        chunk_r, chunk_c = int(p["row_tiles"]), int(p["column_tiles"])
+        chunks = ceil(outer / band) * ceil(row_tiles / chunk_r) * ceil(column_tiles / chunk_c)
+        waste = row_tiles * rows * column_tiles * width / (nest.rows * nest.columns)
+        return {
+            "rows": float(rows),
+            "vectors": float(vectors),
+            "accumulators": float(rows * vectors),
+            "registers": float(rows * vectors + vectors + 1) / target.vector_registers,
+            "intensity": rows * vectors / (rows + vectors),
+            "waste": waste,
+            "row_tail": float(nest.rows % rows) / rows,
+            "column_tail": float(nest.columns % width) / width,
+            "unroll": float(p["unroll"]),
+            "body": float(rows * vectors * int(p["unroll"])),
+            "order": float(p["order"] == "rows"),
+            "chunks": float(chunks),
+            "balance": chunks / (ceil(chunks / target.threads) * target.threads),
+            "chunk_rows": float(chunk_r * rows * band),
+            "chunk_columns": float(chunk_c * width),
+            "panel_bytes": 4.0 * nest.depth * width,
+            "panels_bytes": 4.0 * nest.depth * width * chunk_c,
+            "data_bytes": 4.0 * nest.depth * rows * chunk_r,
+            "parallel": float(bool(p["parallel"])),
+            "grid": float(p["grid"] == "rows"),
+            "window": float(bool(p.get("unroll_window", False))),
+            "band": float(band),
+            "pad_band": float(p.get("padding") == "band"),
+            "pad_whole": float(p.get("padding") == "whole"),
+        }
+
+    def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
+        nest = _nest(task)
+        _check(nest, target, parameters)
+        TiledSchedule(schedule, task, nest, target, parameters).run()
+
+
+def _nest(task: Task) -> Tiled:
+    found = tiled(task.workload)
+    if found is None:
+        raise InvalidParameters(f"{task.workload.name} is not a tiled reduction")
+    return found
+
+
+def _check(nest: Tiled, target: Target, p: Parameters) -> None:
+    """Refuse what would spill, or repeats another candidate."""
+    rows, vectors, unroll = int(p["rows"]), int(p["vectors"]), int(p["unroll"])
+    if rows * vectors + vectors > target.vector_registers:
+        raise InvalidParameters(f"{rows} x {vectors} accumulators do not fit the registers")
+    if nest.block.axes[nest.reduced[-1]].extent % unroll:
+        raise InvalidParameters(f"the reduction is not a multiple of {unroll}")
+    if nest.outer and nest.block.axes[nest.outer[-1]].extent % int(p["band"]):
+        raise InvalidParameters(f"the rows are not a multiple of {p['band']}")
+    window = prod(nest.block.axes[axis].extent for axis in nest.reduced)
+    if p.get("unroll_window", False):
+        if window * rows * vectors > 512:
+            raise InvalidParameters("an unrolled window of this size takes minutes to compile")
+        if unroll != 1:
+            raise InvalidParameters("an unrolled window needs no further unrolling")
+    elif rows * vectors * unroll > 128:
+        raise InvalidParameters("the unrolled body is too large")
+    width = vectors * target.lanes()
+    for name, extent, size in (
+        ("row_tiles", nest.rows, rows),
+        ("column_tiles", nest.columns, width),
+    ):
+        tiles, chunk = ceil(extent / size), int(p[name])
+        if chunk > 1 and chunk >= 2 * tiles:
+            raise InvalidParameters(f"{name} repeats a smaller choice")
+        if extent % size and tiles > 1 and chunk == 1:
+            # The tail is cut off the loop over a chunk's tiles; with one tile there is no loop,
+            # and every tile would carry the condition.
+            raise InvalidParameters(f"{name} must be 2 or more where the last tile is not full")
+
+
+def _register_tile(nest: Tiled, target: Target) -> tuple[int, int]:
+    """The register tile with the fewest estimated cycles: multiplications, loads and waste."""
+    lanes, registers = target.lanes(), target.vector_registers
+    best = (float("inf"), 0, 1, 1)
+    for vectors in range(1, min(MAX_VECTORS, ceil(nest.columns / lanes)) + 1):
+        panel = 4 * nest.depth * vectors * lanes
+        for rows in range(1, min(MAX_ROWS, nest.rows) + 1):
+            if rows * vectors + vectors + 1 > registers:
+                continue
+            # Two chains of multiply-adds need about ten independent ones to hide their latency.
+            multiply = max(rows * vectors, 10) / 2
+            load = (vectors + rows * (1 if nest.broadcast else vectors)) / 2
+            step = multiply + load / 4
+            if panel > (target.l2 or 262144) * 3 // 4:
+                step = max(step, 4.0 * vectors)  # streamed from beyond the second-level cache
+            tiles = ceil(nest.rows / rows) * ceil(nest.columns / (vectors * lanes))
+            best = min(best, (step * tiles, -rows * vectors, rows, vectors))
+    return best[2], best[3]
+
+
+def _divisors(nest: Tiled) -> list[int]:
+    """How many rows of the image one chunk may take: what divides them, so that none is left."""
+    extent = nest.block.axes[nest.outer[-1]].extent
+    return [d for d in range(1, min(extent, 64) + 1) if extent % d == 0]
+
+
+def _powers(limit: int) -> list[int]:
+    return [1 << e for e in range(0, 8) if (1 << e) < 2 * max(1, limit)]
+
+
+def _floor_power(value: int) -> int:
+    return 1 << max(0, int(value).bit_length() - 1)
+
+
+def _clip(value: int, options: Iterable[int]) -> int:
+    return max(option for option in options if option <= value)

@@ -1,0 +1,234 @@
+"""How the decisions of ``cpu.tiled`` become a schedule, step by step."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+from search_spaces.cpu.structure import Tiled
+from search_spaces.task import Parameters, Target, Task
+
+
+class TiledSchedule:
+    """Applies one set of parameters; each method is one step of the schedule."""
+
+    def __init__(
+        self, schedule: Any, task: Task, nest: Tiled, target: Target, parameters: Parameters
+    ) -> None:
+        self.sch = schedule
+        self.task = task
+        self.nest = nest
+        self.lanes = target.lanes()
+        self.p = parameters
+        self.rows = int(parameters["rows"])
+        self.vectors = int(parameters["vectors"])
+        self.width = self.vectors * self.lanes
+
+    def run(self) -> None:
+        sch, nest = self.sch, self.nest
+        names = [block.name for block in self.task.workload.blocks]
+        blocks = sch.get_child_blocks(sch.get_sblock("root"))
+        anchor = blocks[nest.anchor]
+        keep = {nest.anchor, len(names) - 1}
+        padding = None
+        if nest.padding is not None and self.p["padding"] != "inline":
+            keep.add(nest.padding)
+            padding = blocks[nest.padding]
+        for index in range(len(names)):
+            if index not in keep:
+                sch.compute_inline(blocks[index])
+        packing = self._pack(anchor)
+        if nest.anchor == len(names) - 1:
+            # The accumulators live in registers, so something else must write the result.
+            output = sch.cache_write(anchor, 0, "local")
+        else:
+            output = blocks[-1]
+            sch.set_scope(anchor, 0, "local")
+        self._flatten(anchor, output)
+        chunk, inner = self._tile_output(output)
+        sch.compute_at(anchor, inner, preserve_unit_loops=True)
+        self._tile_anchor(anchor)
+        if padding is not None:
+            self._pad(padding, chunk)
+        if packing is not None:
+            self._stage(packing)
+
+    def _pack(self, anchor: Any) -> Any:
+        """Lay the weights out as [columns / width][reduction][width]."""
+        nest = self.nest
+        position = nest.packed if nest.packed is not None else nest.staged
+        if position is None:
+            return None
+        read = nest.block.reads[position]
+        if nest.packed is not None and read.dims[-1] == (nest.column,) and len(read.dims) < 2:
+            return None
+        cached = self.sch.cache_read(anchor, position, "global")
+        column = next(i for i, dim in enumerate(read.dims) if dim == (nest.column,))
+        width = self.width
+        dims = len(read.dims)
+        batch = [i for i, dim in enumerate(read.dims) if dim and dim[0] in nest.outer]
+        depth = [axis for axis in nest.reduced if (axis,) in read.dims]
+        order = batch + [read.dims.index((axis,)) for axis in depth]
+        order += [i for i in range(dims) if i not in order and i != column]
+
+        def packed(*index: Any) -> list[Any]:
+            head = [index[i] for i in order[: len(batch)]]
+            rest = [index[i] for i in order[len(batch) :]]
+            return [*head, index[column] // width, *rest, index[column] % width]
+
+        uneven = nest.columns % width != 0
+        self.sch.transform_layout(
+            anchor,
+            ("read", position),
+            self._map(packed, dims),
+            pad_value=0.0 if uneven else None,
+        )
+        if nest.packed is not None:
+            self.sch.annotate(cached, "meta_schedule.layout_rewrite_preproc", True)
+            return None
+        return cached
+
+    def _flatten(self, anchor: Any, output: Any) -> None:
+        """Make the tile axes one axis, in the accumulator and in both blocks."""
+        nest = self.nest
+        if len(nest.tile) < 2:
+            return
+        sch = self.sch
+        extents = [axis.extent for axis in nest.block.axes]
+        order = [dim[0] for dim in nest.block.writes[0].dims]
+        where = [i for i, axis in enumerate(order) if axis in nest.tile]
+
+        def merged(index: tuple[Any, ...]) -> list[Any]:
+            value: Any = 0
+            for i in where:
+                value = value * extents[order[i]] + index[i]
+            head = [index[i] for i in range(where[0])]
+            return [*head, value, *index[where[-1] + 1 :]]
+
+        def block_map(axes: list[int]) -> Any:
+            """The same for iteration variables, which the anchor has in its own order."""
+
+            def mapping(*index: Any) -> list[Any]:
+                at = dict(zip(axes, index, strict=True))
+                done = merged(tuple(at[axis] for axis in order))
+                return [*done, *[at[axis] for axis in axes if axis not in order]]
+
+            return self._map(mapping, len(axes))
+
+        sch.transform_layout(anchor, ("write", 0), self._map(lambda *i: merged(i), len(order)))
+        sch.transform_block_layout(anchor, block_map(list(range(len(extents)))))
+        sch.transform_block_layout(output, block_map(order))
+
+    def _tile_output(self, output: Any) -> tuple[Any, Any]:
+        """Tile the output; returns the loop of one chunk and the loop of one register tile."""
+        sch, nest, p = self.sch, self.nest, self.p
+        loops = sch.get_loops(output)
+        outer, column = list(loops[:-1]), loops[-1]
+        row = outer.pop() if nest.tile else None
+        parallel: list[Any] = []
+        serial: list[Any] = []
+        uneven: list[Any] = []
+        if outer:
+            band = int(p.get("band", 1))
+            *first, last = outer
+            a, b = sch.split(last, [None, band])
+            parallel += [*first, a]
+            serial.append(b)
+        row_loops: list[Any] = []
+        if row is not None:
+            tiles = ceil(nest.rows / self.rows)
+            chunk = min(int(p["row_tiles"]), tiles)
+            ro, ri, rr = sch.split(row, [None, chunk, self.rows], preserve_unit_iters=True)
+            parallel.append(ro)
+            row_loops = [ri]
+            if nest.rows % (chunk * self.rows):
+                uneven.append(ri)
+        tiles = ceil(nest.columns / self.width)
+        chunk = min(int(p["column_tiles"]), tiles)
+        co, ci, cv, cl = sch.split(
+            column, [None, chunk, self.vectors, self.lanes], preserve_unit_iters=True
+        )
+        if nest.columns % (chunk * self.width):
+            uneven.append(ci)
+        parallel = [*parallel, co] if p["grid"] == "rows" else [co, *parallel]
+        rest = [*serial, *row_loops]
+        middle = [ci, *rest] if p["order"] == "rows" else [*rest, ci]
+        tile = [rr] if row is not None else []
+        sch.reorder(*parallel, *middle, *tile, cv, cl)
+        fused = sch.fuse(*parallel) if len(parallel) > 1 else parallel[0]
+        if p["parallel"]:
+            sch.parallel(fused)
+        # Tails are cut off into loops of their own, so that full tiles carry no condition.
+        for loop in [*([fused] if uneven else []), *uneven]:
+            sch.annotate(loop, "pragma_loop_partition_hint", 1)
+        sch.vectorize(cl)
+        for loop in [*tile, cv]:
+            sch.unroll(loop)
+        return fused, middle[-1]
+
+    def _tile_anchor(self, anchor: Any) -> None:
+        """Order the anchor's own loops: reduction outside, register tile inside."""
+        sch, nest, p = self.sch, self.nest, self.p
+        loops = sch.get_loops(anchor)
+        depth = len(nest.reduced)
+        reduced = list(loops[-depth:])
+        own = len(nest.outer) + (1 if nest.tile else 0) + 1
+        spatial = list(loops[-depth - own : -depth])
+        column = spatial.pop()
+        unroll = int(p["unroll"])
+        last, step = sch.split(reduced[-1], [None, unroll], preserve_unit_iters=True)
+        cv, cl = sch.split(column, [self.vectors, self.lanes], preserve_unit_iters=True)
+        window = reduced[:-1]
+        sch.reorder(*window, last, step, *spatial, cv, cl)
+        sch.vectorize(cl)
+        for loop in [step, *spatial, cv]:
+            sch.unroll(loop)
+        first = window[0] if window else last
+        if p.get("unroll_window", False):
+            for loop in [*window, last]:
+                sch.unroll(loop)
+        init = sch.decompose_reduction(anchor, first)
+        zeroed = sch.get_loops(init)[-(len(spatial) + 2) :]
+        sch.vectorize(zeroed[-1])
+        for loop in zeroed[:-1]:
+            sch.unroll(loop)
+
+    def _pad(self, padding: Any, chunk: Any) -> None:
+        """Pad inside the parallel chunk, or once for the whole input."""
+        sch = self.sch
+        if self.p["padding"] == "band":
+            sch.compute_at(padding, chunk, preserve_unit_loops=True)
+            loops = sch.get_loops(padding)
+            own = len(self.task.workload.blocks[self.nest.padding or 0].axes)
+            loops = loops[-own:]
+        else:
+            loops = list(sch.get_loops(padding))
+            sch.parallel(sch.fuse(*loops[:-2]))
+            loops = list(sch.get_loops(padding))
+        self._vectorize_last(loops[-1])
+
+    def _stage(self, staged: Any) -> None:
+        """Copy a variable operand into its packed layout, before the tiles read it."""
+        sch = self.sch
+        loops = list(sch.get_loops(staged))
+        if len(loops) > 2:
+            fused = sch.fuse(*loops[:-2])
+            if self.p["parallel"]:
+                sch.parallel(fused)
+        self._vectorize_last(sch.get_loops(staged)[-1])
+
+    def _map(self, function: Any, dims: int) -> Any:
+        """A TVM index map of ``dims`` indices from a Python function of them."""
+        from tvm import tirx
+
+        first = self.sch.mod["main"].params[0].shape
+        dtype = str(first[0].ty.dtype) if len(first) else "int32"
+        return tirx.IndexMap.from_func(function, ndim=dims, index_dtype=dtype)
+
+    def _vectorize_last(self, loop: Any) -> None:
+        extent = int(self.sch.get(loop).extent)
+        if extent % self.lanes == 0 and extent > self.lanes:
+            _, inner = self.sch.split(loop, [None, self.lanes])
+            self.sch.vectorize(inner)
+        elif extent <= 64:
+            self.sch.vectorize(loop)

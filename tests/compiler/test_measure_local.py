@@ -1,0 +1,274 @@
+"""Good and faulty candidates on the real runner: each gets the outcome that is its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autotune.errors import TargetError
+from autotune.measure.base import Limits, Measurement, TaskNotMeasurable
+from autotune.measure.local import LocalRunner
+from autotune.measure.outcome import BuildFailed, Crashed, Invalid, Measured, TimedOut, WrongResult
+from search_spaces.task import Candidate, Task
+from tests.compiler.measuring import has_flag, host, matmul, task_of
+
+PLUGIN = "tests.compiler.faulty_spaces"
+
+
+def candidate(name: str, tile: int = 16) -> Candidate:
+    return Candidate(f"test.{name}", 1, {"tile": tile})
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[LocalRunner]:
+    limits = Limits(build_seconds=3.0, run_seconds=3.0, memory_bytes=512 << 20)
+    with LocalRunner(host(), limits, plugins=[PLUGIN]) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return matmul()
+
+
+def measure(runner: LocalRunner, task: Task, *candidates: Candidate) -> list[Measurement]:
+    return list(runner.run(task, candidates))
+
+
+def test_good_candidates_are_measured_with_all_samples(runner: LocalRunner, task: Task) -> None:
+    for result in measure(runner, task, candidate("tiled"), candidate("packed", 8)):
+        outcome = result.outcome
+        assert isinstance(outcome, Measured), outcome
+        assert outcome.seconds == min(outcome.samples) > 0
+        assert len(outcome.samples) >= 3
+        assert outcome.error <= outcome.tolerance < 1e-3
+        assert result.trace
+        assert set(result.seconds) == {"schedule", "build", "verify", "run"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "fields"),
+    [
+        ("refuses", Invalid, {"message": "tile does not fit"}),
+        ("illegal", BuildFailed, {"stage": "schedule"}),
+        ("raises", BuildFailed, {"stage": "schedule"}),
+        ("packs_input", BuildFailed, {"stage": "build"}),
+        ("unknown_symbol", Crashed, {"stage": "verify", "signal": signal.SIGSEGV}),
+        ("wild_write", Crashed, {"stage": "verify", "signal": signal.SIGSEGV}),
+        ("null_pointer", Crashed, {"stage": "schedule", "signal": signal.SIGSEGV}),
+        ("illegal_instruction", Crashed, {"stage": "schedule", "signal": signal.SIGILL}),
+        ("aborts", Crashed, {"stage": "verify", "signal": signal.SIGABRT}),
+        ("killed", Crashed, {"stage": "schedule", "signal": signal.SIGKILL}),
+        ("leaves", Crashed, {"stage": "schedule", "signal": 0}),
+        ("kernel_exits", Crashed, {"stage": "verify", "signal": 0}),
+        ("eats", Crashed, {"stage": "schedule", "signal": 0}),
+        ("spins", TimedOut, {"stage": "build", "limit": 3.0}),
+        ("holds_lock", TimedOut, {"stage": "build", "limit": 3.0}),
+        ("spawns", TimedOut, {"stage": "build", "limit": 3.0}),
+        ("sleeps", TimedOut, {"stage": "build", "limit": 3.0}),
+        ("kernel_hangs", TimedOut, {"stage": "run", "limit": 3.0}),
+        ("wrong_element", WrongResult, {}),
+        ("nan", WrongResult, {"error": float("inf")}),
+        ("shouts", Measured, {}),
+    ],
+)
+def test_each_fault_is_its_outcome_and_the_next_candidate_is_unharmed(
+    runner: LocalRunner, task: Task, name: str, kind: type, fields: dict[str, object]
+) -> None:
+    faulty, good = measure(runner, task, candidate(name), candidate("tiled"))
+    assert type(faulty.outcome) is kind, faulty.outcome
+    for key, value in fields.items():
+        assert getattr(faulty.outcome, key) == value, faulty.outcome
+    assert isinstance(good.outcome, Measured), good.outcome
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("overruns", "it writes outside of output 0"),
+        ("underruns", "it writes outside of output 0"),
+        ("writes_input", "it writes to input 0"),
+        ("wrong_on_zeros", "on zeros inputs"),
+    ],
+)
+def test_what_a_comparison_on_random_inputs_does_not_see(
+    runner: LocalRunner, name: str, message: str
+) -> None:
+    wrong, good = measure(runner, matmul(24, 40, 16), candidate(name, 8), candidate("tiled", 8))
+    assert isinstance(wrong.outcome, WrongResult), wrong.outcome
+    assert message in wrong.outcome.message
+    assert isinstance(good.outcome, Measured), good.outcome
+
+
+def test_only_what_could_win_is_verified_on_further_inputs(runner: LocalRunner) -> None:
+    task = matmul(40, 24, 16)
+    runner.incumbents[task.workload.key] = 1e-12
+    (result,) = measure(runner, task, candidate("wrong_on_zeros", 8))
+    assert isinstance(result.outcome, Measured), result.outcome
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a race needs two processors")
+def test_a_race_is_seen_by_two_runs_that_differ(runner: LocalRunner) -> None:
+    task = matmul(64, 64, 16384)
+    racy, good = measure(runner, task, candidate("racy"), candidate("tiled"))
+    assert isinstance(racy.outcome, WrongResult), racy.outcome
+    assert "two runs" in racy.outcome.message or "a later run" in racy.outcome.message
+    assert isinstance(good.outcome, Measured), good.outcome
+
+
+def test_what_the_reference_was_computed_in_is_known(runner: LocalRunner, task: Task) -> None:
+    assert runner.reference_precision(task) == "float64"
+
+
+def test_memory_that_runs_out_is_named(runner: LocalRunner, task: Task) -> None:
+    (result,) = measure(runner, task, candidate("eats"))
+    assert isinstance(result.outcome, Crashed)
+    assert "out of memory" in result.outcome.message
+
+
+def test_worker_killed_from_outside_between_candidates(runner: LocalRunner, task: Task) -> None:
+    results = runner.run(task, [candidate("tiled"), candidate("tiled", 8), candidate("tiled", 4)])
+    assert isinstance(next(results).outcome, Measured)
+    assert runner._worker is not None
+    os.kill(runner._worker.pid, signal.SIGKILL)
+    killed = next(results).outcome
+    assert isinstance(killed, Crashed) and killed.signal == signal.SIGKILL
+    assert isinstance(next(results).outcome, Measured)
+
+
+def test_run_left_in_the_middle_leaves_a_usable_runner(runner: LocalRunner, task: Task) -> None:
+    results = runner.run(task, [candidate("tiled"), candidate("tiled", 8)])
+    next(results)
+    results.close()
+    assert isinstance(measure(runner, task, candidate("packed"))[0].outcome, Measured)
+
+
+def test_clearly_slower_than_the_incumbent_stops_early(runner: LocalRunner) -> None:
+    task = matmul(64, 32, 64)
+    runner.incumbents[task.workload.key] = 1e-12
+    (result,) = measure(runner, task, candidate("tiled"))
+    assert isinstance(result.outcome, Measured)
+    assert len(result.outcome.samples) == 3
+
+
+def test_no_process_and_no_descriptor_is_left(task: Task) -> None:
+    before = descriptors()
+    limits = Limits(build_seconds=1.0, run_seconds=1.0)
+    runner = LocalRunner(host(), limits, plugins=[PLUGIN])
+    measure(runner, task, candidate("tiled"), candidate("spawns"), candidate("wild_write"))
+    assert runner._zygote is not None
+    session = runner._zygote.pid
+    assert processes(session)
+    runner.close()
+    runner.close()
+    assert processes(session) == []
+    assert descriptors() == before
+
+
+def test_zygote_killed_from_outside_is_started_again(task: Task) -> None:
+    with LocalRunner(host(), plugins=[PLUGIN]) as runner:
+        results = runner.run(task, [candidate("tiled"), candidate("tiled", 8), candidate("packed")])
+        assert isinstance(next(results).outcome, Measured)
+        assert runner._zygote is not None
+        os.kill(runner._zygote.pid, signal.SIGKILL)
+        assert isinstance(next(results).outcome, Crashed | Measured)
+        assert isinstance(next(results).outcome, Measured)
+
+
+def test_reference_that_takes_too_long_sets_the_task_aside(task: Task) -> None:
+    with (
+        LocalRunner(host(), plugins=[PLUGIN], reference_seconds=1e-4) as runner,
+        pytest.raises(TaskNotMeasurable, match="matmul"),
+    ):
+        next(runner.run(task, [candidate("tiled")]))
+
+
+def test_positive_inputs_where_negative_ones_have_no_result(runner: LocalRunner) -> None:
+    from tvm import te
+
+    a = te.placeholder((8, 32), name="A")
+    root = te.compute((8, 32), lambda i, j: te.log(a[i, j]), name="B")
+    log = task_of("log", [a, root])
+    (result,) = measure(runner, log, candidate("tiled"))
+    assert isinstance(result.outcome, Measured), result.outcome
+    assert runner._references[log.workload.key].draws[0]["variant"] == "positive"
+
+
+def test_integers_are_compared_exactly(runner: LocalRunner) -> None:
+    from tvm import te
+
+    a = te.placeholder((8, 32), name="A", dtype="int8")
+    c = te.compute((8, 32), lambda i, j: a[i, j].astype("int32") * 3, name="B")
+    (result,) = measure(runner, task_of("triple", [a, c]), candidate("tiled"))
+    assert isinstance(result.outcome, Measured), result.outcome
+    assert (result.outcome.error, result.outcome.tolerance) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"triple": "riscv64-unknown-linux-gnu"},
+        {"kind": "cuda"},
+        {"cpu": "no-such-cpu"},
+        pytest.param(
+            {"cpu": "skylake-avx512", "features": ("+avx512f",)},
+            marks=pytest.mark.skipif(has_flag("avx512f"), reason="this machine has AVX-512"),
+        ),
+    ],
+)
+def test_target_of_another_machine_is_refused(task: Task, change: dict[str, object]) -> None:
+    with pytest.raises(TargetError), LocalRunner(dataclasses.replace(host(), **change)) as runner:  # type: ignore[arg-type]
+        next(runner.run(task, [candidate("tiled")]))
+
+
+def test_everything_ends_when_the_tuner_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "tuner.py"
+    script.write_text(
+        "from tests.compiler.measuring import host, matmul\n"
+        "from autotune.measure.local import LocalRunner\n"
+        "from search_spaces.task import Candidate\n"
+        f"runner = LocalRunner(host(), plugins=[{PLUGIN!r}])\n"
+        "tiled, hangs = (Candidate(f'test.{n}', 1, {'tile': 8}) for n in ('tiled', 'holds_lock'))\n"
+        "for _ in runner.run(matmul(), [tiled, hangs]):\n"
+        "    print(runner._zygote.pid, flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as tuner:
+        assert tuner.stdout is not None
+        session = int(tuner.stdout.readline())
+        assert len(processes(session)) == 2
+        tuner.kill()
+    deadline = time.monotonic() + 5
+    while processes(session) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert processes(session) == []
+
+
+def processes(session: int) -> list[str]:
+    """Every live process of that session, by its command line."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        fields = text.rpartition(")")[2].split()
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(text)
+    return found
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,165 @@
+"""Loading and running: what is checked, what is refused, and how little is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import autotune
+from autotune.artifact.build import build
+from autotune.errors import ArtifactError, InputError
+from autotune.runtime import load
+from autotune.target import native
+from search_spaces.registry import register, unregister
+from tests.compiler.artifacts import PackingSpace, expected, fused
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    register(PackingSpace())
+    path = tmp_path_factory.mktemp("artifact") / "out"
+    build(fused(native(2)), {}, path)
+    unregister("test.packing")
+    return path
+
+
+def inputs(seed: int = 0) -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(seed).standard_normal((16, 64)).astype("float32")}
+
+
+def copied(artifact: Path, place: Path) -> Path:
+    place.mkdir()
+    for file in artifact.iterdir():
+        (place / file.name).write_bytes(file.read_bytes())
+    return place
+
+
+def edit(artifact: Path, **changes: object) -> None:
+    file = artifact / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_it_runs_with_the_runtime_alone(artifact: Path, tmp_path: Path) -> None:
+    """Neither the compiler nor any of our other dependencies may be needed."""
+    np.savez(tmp_path / "in.npz", **inputs())
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    names = {'optuna', 'xgboost', 'onnx', 'onnxruntime', 'onnxslim', 'typer', 'rich',\n"
+        "             'sqlite_utils', 'pydantic', 'scipy', 'torch', 'search_spaces', 'tuning_db'}\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in self.names: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import numpy, autotune\n"
+        "given = dict(numpy.load(sys.argv[2]))\n"
+        "numpy.savez(sys.argv[3], **autotune.load(sys.argv[1])(given))\n"
+        "from tvm.base import _RUNTIME_ONLY\n"
+        "assert _RUNTIME_ONLY\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, artifact, tmp_path / "in.npz", tmp_path / "out.npz"],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "TVM_USE_RUNTIME_LIB": "1", "PYTHONPATH": str(ROOT)},
+    )
+    found = np.load(tmp_path / "out.npz")["y"]
+    np.testing.assert_allclose(found, expected(inputs()["x"]), rtol=1e-4, atol=1e-4)
+
+
+def test_calls_from_several_threads_do_not_mix(artifact: Path) -> None:
+    model = autotune.load(artifact)
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        given = inputs(seed)
+        for _ in range(50):
+            if not np.allclose(model(given)["y"], expected(given["x"]), rtol=1e-4, atol=1e-4):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_outputs_belong_to_the_caller(artifact: Path) -> None:
+    model = load(artifact)
+    first = model(inputs(0))["y"]
+    kept = first.copy()
+    model(inputs(1))
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "input x is missing"),
+        ({"x": np.zeros((16, 65), "float32")}, "16x65.*compiled for 16x64"),
+        ({"x": np.zeros((16, 64))}, "float64 but the model takes float32"),
+        ({"x": np.zeros((16, 64), "float32"), "z": np.zeros(1)}, "no input z"),
+    ],
+)
+def test_faulty_inputs_are_explained(
+    artifact: Path, given: dict[str, np.ndarray], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        load(artifact)(given)
+
+
+def test_any_memory_order_is_taken(artifact: Path) -> None:
+    given = inputs()
+    turned = {"x": np.asfortranarray(given["x"])}
+    np.testing.assert_array_equal(load(artifact)(turned)["y"], load(artifact)(given)["y"])
+
+
+def test_a_changed_library_is_refused(artifact: Path, tmp_path: Path) -> None:
+    place = copied(artifact, tmp_path / "copy")
+    data = bytearray((place / "lib.so").read_bytes())
+    data[len(data) // 2] ^= 1
+    (place / "lib.so").write_bytes(data)
+    with pytest.raises(ArtifactError, match="not the file that was compiled"):
+        load(place)
+    (place / "lib.so").unlink()
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        load(place)
+
+
+def test_other_formats_machines_and_damage_are_refused(artifact: Path, tmp_path: Path) -> None:
+    place = copied(artifact, tmp_path / "copy")
+    target = json.loads((place / "manifest.json").read_text())["target"]
+    edit(place, format=99)
+    with pytest.raises(ArtifactError, match="format 99"):
+        load(place)
+    edit(place, format=1, target={**target, "triple": "riscv64-linux-gnu"})
+    with pytest.raises(ArtifactError, match="code for riscv64"):
+        load(place)
+    edit(place, target={**target, "features": ["+amx-fp64"]}, inputs=[{"name": "x"}])
+    with pytest.raises(ArtifactError, match="damaged"):
+        load(place)
+    (place / "manifest.json").write_text("{")
+    with pytest.raises(ArtifactError, match="damaged"):
+        load(place)
+    with pytest.raises(ArtifactError, match="not an artifact"):
+        load(tmp_path)
+
+
+def test_missing_instructions_are_named(
+    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = copied(artifact, tmp_path / "copy")
+    target = json.loads((place / "manifest.json").read_text())["target"]
+    edit(place, target={**target, "features": ["+avx2", "+avx512f"]})
+    monkeypatch.setattr("autotune.runtime._flags", lambda: frozenset({"avx2"}))
+    with pytest.raises(ArtifactError, match=r"lacks \(avx512f\)"):
+        load(place)

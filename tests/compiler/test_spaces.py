@@ -1,0 +1,375 @@
+"""Our search spaces: the contract of a space, and every fused function at awkward shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from autotune.target import named, native
+from autotune.testing.spaces import Judge, SearchSpaceTestCase, candidate_of, draw, refused
+from search_spaces.base import SearchSpace
+from search_spaces.cpu.plain import PlainSpace
+from search_spaces.cpu.rowwise import RowwiseSpace
+from search_spaces.cpu.tiled import TiledSpace
+from search_spaces.task import Target, Task
+from tests.compiler.models import Maker, relax_model, tasks_of
+
+SPACES: tuple[SearchSpace, ...] = (TiledSpace(), RowwiseSpace(), PlainSpace())
+THREADS = 2
+
+
+def op(name: str) -> Any:
+    """A Relax operator by its dotted name; TVM is imported here and not with this file."""
+    from tvm import relax
+
+    found: Any = relax.op
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+# -- the fused functions of models, by name: each takes extents and gives a Relax module
+
+
+def dense(m: int, k: int, n: int, batch: int = 0) -> Any:
+    """gelu(x w + b), with a batch of sequences where ``batch`` is not 0."""
+
+    def model(make: Maker, x: Any) -> Any:
+        product = make.emit(op("matmul")(x, make.weight(k, n)))
+        return op("nn.gelu")(make.emit(op("add")(product, make.weight(n))))
+
+    return relax_model([(batch, m, k) if batch else (m, k)], model)
+
+
+def attention(batch: int, m: int, k: int, n: int, scaled: bool) -> Any:
+    """A batched product of two variable operands, scaled as scores are."""
+    from tvm import relax
+
+    def model(make: Maker, x: Any, y: Any) -> Any:
+        product = op("matmul")(x, y)
+        return op("multiply")(make.emit(product), relax.const(0.125)) if scaled else product
+
+    return relax_model([(batch, m, k), (batch, k, n)], model)
+
+
+def convolution(
+    image: tuple[int, int],
+    channels: int,
+    outputs: int,
+    kernel: tuple[int, int],
+    stride: int,
+    pads: tuple[int, int, int, int],
+    dilation: int,
+    residual: bool,
+) -> Any:
+    """relu(conv + bias [+ residual]) in NHWC."""
+    rows, columns = (
+        (extent + low + high - (k - 1) * dilation - 1) // stride + 1
+        for extent, low, high, k in zip(image, pads[:2], pads[2:], kernel, strict=True)
+    )
+
+    def model(make: Maker, x: Any, *rest: Any) -> Any:
+        found = make.emit(
+            op("nn.conv2d")(
+                x,
+                make.weight(*kernel, channels, outputs),
+                strides=stride,
+                padding=pads,
+                dilation=dilation,
+                data_layout="NHWC",
+                kernel_layout="HWIO",
+            )
+        )
+        found = make.emit(op("add")(found, make.weight(1, 1, 1, outputs)))
+        for other in rest:
+            found = make.emit(op("add")(found, other))
+        return op("nn.relu")(found)
+
+    more = [(1, rows, columns, outputs)] if residual else []
+    return relax_model([(1, *image, channels), *more], model)
+
+
+def depthwise(image: tuple[int, int], channels: int, kernel: int, stride: int, pad: int) -> Any:
+    def model(make: Maker, x: Any) -> Any:
+        found = make.emit(
+            op("nn.conv2d")(
+                x,
+                make.weight(kernel, kernel, 1, channels),
+                strides=stride,
+                padding=pad,
+                groups=channels,
+                data_layout="NHWC",
+                kernel_layout="HWIO",
+            )
+        )
+        return op("clip")(make.emit(op("add")(found, make.weight(1, 1, 1, channels))), 0, 6)
+
+    return relax_model([(1, *image, channels)], model)
+
+
+def pooling(
+    kind: str, image: tuple[int, int], channels: int, size: int, stride: int, pad: int
+) -> Any:
+    def model(make: Maker, x: Any) -> Any:
+        return op(f"nn.{kind}_pool2d")(
+            x, pool_size=[size, size], strides=[stride, stride], padding=[pad] * 4, layout="NHWC"
+        )
+
+    return relax_model([(1, *image, channels)], model)
+
+
+def mean(image: tuple[int, int], channels: int) -> Any:
+    return relax_model(
+        [(1, *image, channels)], lambda make, x: op("mean")(x, axis=[1, 2], keepdims=True)
+    )
+
+
+def softmax(rows: Sequence[int], length: int) -> Any:
+    return relax_model([(*rows, length)], lambda make, x: op("nn.softmax")(x, axis=-1))
+
+
+def layer_norm(rows: Sequence[int], length: int, residual: bool) -> Any:
+    def model(make: Maker, x: Any, *rest: Any) -> Any:
+        for other in rest:
+            x = make.emit(op("add")(x, other))
+        gamma, beta = make.weight(length), make.weight(length)
+        return op("nn.layer_norm")(x, gamma, beta, axes=[-1])
+
+    return relax_model([(*rows, length)] * (2 if residual else 1), model)
+
+
+def transpose(shape: Sequence[int], order: Sequence[int]) -> Any:
+    return relax_model([tuple(shape)], lambda make, x: op("permute_dims")(x, list(order)))
+
+
+def concat(rows: tuple[int, int], parts: Sequence[int]) -> Any:
+    def model(make: Maker, *inputs: Any) -> Any:
+        return op("nn.relu")(make.emit(op("concat")(list(inputs), axis=-1)))
+
+    return relax_model([(*rows, part) for part in parts], model)
+
+
+def elementwise(shape: Sequence[int]) -> Any:
+    def model(make: Maker, x: Any, y: Any) -> Any:
+        found = make.emit(op("multiply")(make.emit(op("add")(x, y)), make.weight(shape[-1])))
+        return op("multiply")(make.emit(op("sigmoid")(found)), x)
+
+    return relax_model([tuple(shape)] * 2, model)
+
+
+def argmax(shape: Sequence[int]) -> Any:
+    """A reduction that carries two values, which no template takes."""
+    return relax_model([tuple(shape)], lambda make, x: op("argmax")(x, axis=-1))
+
+
+# -- the contract
+
+
+@pytest.fixture(scope="module")
+def here() -> Target:
+    return native(THREADS)
+
+
+class _OurSpace(SearchSpaceTestCase):
+    candidates = 2
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def target(cls, here: Target) -> Target:
+        return here
+
+
+class TestTiledSpace(_OurSpace):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def space(cls) -> SearchSpace:
+        return TiledSpace()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tasks(cls, target: Target) -> Sequence[Task]:
+        models = [
+            dense(13, 24, 40),
+            attention(3, 10, 16, 24, True),
+            convolution((9, 11), 3, 20, (3, 3), 2, (1, 1, 1, 1), 1, True),
+            depthwise((8, 8), 16, 3, 1, 1),
+            pooling("max", (8, 8), 12, 2, 2, 0),
+        ]
+        return _matched(TiledSpace(), models, target)
+
+
+class TestRowwiseSpace(_OurSpace):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def space(cls) -> SearchSpace:
+        return RowwiseSpace()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tasks(cls, target: Target) -> Sequence[Task]:
+        models = [
+            softmax((3, 5), 37),
+            layer_norm((6,), 48, True),
+            elementwise((2, 7, 19)),
+            transpose((2, 9, 17), (0, 2, 1)),
+            mean((7, 7), 24),
+        ]
+        return _matched(RowwiseSpace(), models, target)
+
+
+class TestPlainSpace(_OurSpace):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def space(cls) -> SearchSpace:
+        return PlainSpace()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tasks(cls, target: Target) -> Sequence[Task]:
+        return _matched(PlainSpace(), [argmax((5, 21)), argmax((1, 130))], target)
+
+
+def _matched(space: SearchSpace, models: Sequence[Any], target: Target) -> list[Task]:
+    """The tasks of ``models`` that ``space`` takes: at least one of each model."""
+    found: list[Task] = []
+    for model in models:
+        tasks = [task for task in tasks_of(model, target) if space.matches(task, target)]
+        assert tasks, f"{space.name} takes nothing of\n{model}"
+        found += tasks
+    return found
+
+
+# -- awkward shapes
+
+AWKWARD = st.sampled_from([1, 2, 3, 5, 7, 8, 9, 13, 16, 17, 24, 31, 33, 40])
+WIDE = st.sampled_from([1, 3, 4, 5, 7, 8, 11, 15, 16, 17, 23, 32, 37, 64, 67])
+IMAGE = st.tuples(st.integers(5, 12), st.integers(5, 12))
+TARGETS = st.sampled_from(["native", "x86-64"])
+
+
+def awkward(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Bounded and the same on every run: ``target_name``, ``seed`` and the named strategies."""
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        bounded = settings(
+            max_examples=6,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        drawn = given(target_name=TARGETS, seed=st.integers(0, 999), **strategies)
+        return bounded(drawn(test))
+
+    return decorate
+
+
+def check(module: Any, target_name: str, seed: int) -> None:
+    """Default and a random point of every space that takes a task of ``module`` are right."""
+    # Registers of other widths change every tail, and any x86-64 has the narrow ones.
+    target = native(THREADS) if target_name == "native" else named(target_name, THREADS)
+    tasks = tasks_of(module, target)
+    assert tasks
+    for task in tasks:
+        spaces = [space for space in SPACES if space.matches(task, target)]
+        assert spaces, f"nothing takes {task.workload.name}"
+        judge = Judge(task, target)
+        for space in spaces:
+            judge.accept(candidate_of(space, space.default(task, target)))
+            for point in draw(space, task, target, seed=seed, count=60):
+                if not refused(space, task, target, point):
+                    judge.accept(candidate_of(space, point))
+                    break
+
+
+@awkward(m=AWKWARD, k=AWKWARD, n=WIDE, batch=st.sampled_from([0, 1, 3]))
+def test_dense(m: int, k: int, n: int, batch: int, target_name: str, seed: int) -> None:
+    check(dense(m, k, n, batch), target_name, seed)
+
+
+@awkward(batch=st.integers(1, 4), m=AWKWARD, k=AWKWARD, n=WIDE, scaled=st.booleans())
+def test_attention(
+    batch: int, m: int, k: int, n: int, scaled: bool, target_name: str, seed: int
+) -> None:
+    check(attention(batch, m, k, n, scaled), target_name, seed)
+
+
+@awkward(
+    image=IMAGE,
+    channels=st.sampled_from([1, 3, 5, 8, 13]),
+    outputs=WIDE,
+    kernel=st.sampled_from([(1, 1), (3, 3), (1, 3), (3, 1), (2, 2), (5, 5)]),
+    stride=st.sampled_from([1, 2, 3]),
+    pads=st.sampled_from([(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 2, 0), (2, 2, 2, 2)]),
+    dilation=st.sampled_from([1, 1, 2]),
+    residual=st.booleans(),
+)
+def test_convolution(target_name: str, seed: int, **shape: Any) -> None:
+    kernel, dilation, pads = shape["kernel"], shape["dilation"], shape["pads"]
+    for extent, low, high, k in zip(shape["image"], pads[:2], pads[2:], kernel, strict=True):
+        assume((k - 1) * dilation + 1 <= extent + low + high)
+    check(convolution(**shape), target_name, seed)
+
+
+@awkward(
+    image=IMAGE,
+    channels=WIDE,
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.sampled_from([1, 2]),
+    pad=st.sampled_from([0, 1, 2]),
+)
+def test_depthwise(target_name: str, seed: int, **shape: Any) -> None:
+    check(depthwise(**shape), target_name, seed)
+
+
+@awkward(
+    kind=st.sampled_from(["max", "avg"]),
+    image=IMAGE,
+    channels=WIDE,
+    size=st.sampled_from([2, 3]),
+    stride=st.sampled_from([1, 2, 3]),
+    pad=st.sampled_from([0, 1]),
+)
+def test_pooling(target_name: str, seed: int, **shape: Any) -> None:
+    check(pooling(**shape), target_name, seed)
+
+
+@awkward(image=IMAGE, channels=WIDE)
+def test_mean(target_name: str, seed: int, **shape: Any) -> None:
+    check(mean(**shape), target_name, seed)
+
+
+ROWS = st.lists(st.integers(1, 7), min_size=1, max_size=3)
+LENGTH = st.sampled_from([1, 2, 7, 16, 17, 31, 32, 48, 61, 96, 97, 100, 128, 131])
+
+
+@awkward(rows=ROWS, length=LENGTH)
+def test_softmax(target_name: str, seed: int, **shape: Any) -> None:
+    check(softmax(**shape), target_name, seed)
+
+
+@awkward(rows=ROWS, length=LENGTH, residual=st.booleans())
+def test_layer_norm(target_name: str, seed: int, **shape: Any) -> None:
+    check(layer_norm(**shape), target_name, seed)
+
+
+@awkward(
+    shape=st.tuples(st.integers(1, 5), AWKWARD, AWKWARD),
+    order=st.sampled_from([(0, 2, 1), (2, 0, 1), (1, 0, 2), (2, 1, 0)]),
+)
+def test_transpose(target_name: str, seed: int, **shape: Any) -> None:
+    check(transpose(**shape), target_name, seed)
+
+
+@awkward(rows=st.tuples(st.integers(1, 4), AWKWARD), parts=st.lists(WIDE, min_size=2, max_size=3))
+def test_concat(target_name: str, seed: int, **shape: Any) -> None:
+    check(concat(**shape), target_name, seed)
+
+
+@awkward(shape=st.lists(AWKWARD, min_size=1, max_size=4).filter(lambda s: len(s) < 4 or s[0] < 9))
+def test_elementwise(target_name: str, seed: int, **shape: Any) -> None:
+    check(elementwise(**shape), target_name, seed)

@@ -1,0 +1,160 @@
+"""A tuner that is killed loses nothing, repeats nothing and leaves no process behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.models import ENVIRONMENT, autotune, command, layers
+
+TRIALS = 48
+KILLS = 10
+MARK = "AUTOTUNE_KILL_TEST"
+Rows = dict[int, tuple[Any, ...]]
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="finds processes by /proc"
+)
+
+
+def marked(mark: str) -> set[int]:
+    """Every living process that was started, however indirectly, with ``mark`` around it."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            if f"{MARK}={mark}".encode() not in (folder / "environ").read_bytes().split(b"\0"):
+                continue
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:  # it ended meanwhile
+            continue
+        if state != "Z":
+            found.add(int(folder.name))
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, process: Any = None) -> bool:
+    """Whether ``condition`` came true in time, and before ``process`` ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        if process is not None and process.poll() is not None:
+            return False
+        time.sleep(0.02)
+    return condition()
+
+
+def snapshot(database: Path, scratch: Path) -> Rows:
+    """Every record as stored, with its trace, by id. Reads a copy: looking changes nothing."""
+    if not database.exists():
+        return {}
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    for suffix in ("", "-wal"):
+        source = database.with_name(database.name + suffix)
+        if source.exists():
+            shutil.copy(source, scratch / source.name)
+    connection = sqlite3.connect(scratch / database.name)
+    try:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if "records" not in tables:
+            return {}
+        rows = connection.execute(
+            "SELECT r.id, r.*, r.final, t.text FROM records AS r LEFT JOIN traces AS t "
+            "ON t.id = r.trace"
+        )
+        return {row[0]: row[1:] for row in rows}
+    finally:
+        connection.close()
+
+
+def count(database: Path, final: int) -> int:
+    """Records that another process has committed so far."""
+    if not database.exists():
+        return 0
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+    try:
+        query = "SELECT COUNT(*) FROM records WHERE final = ?"
+        return int(connection.execute(query, (final,)).fetchone()[0])
+    except sqlite3.OperationalError:  # not made yet
+        return 0
+    finally:
+        connection.close()
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_tuner_is_continued_where_it_was(tmp_path: Path) -> None:
+    model, database = layers(tmp_path / "layers.onnx"), tmp_path / "tuning.db"
+    words = ["tune", model, "--trials", TRIALS, "--threads", 1, "--db", database]
+    rng = random.Random(2)
+    kept: Rows = {}
+    workers_seen = 0
+    moments = []
+    for kill in range(KILLS):
+        mark = uuid.uuid4().hex
+        before = count(database, 0)
+        process = subprocess.Popen(
+            command(*words),
+            env={**ENVIRONMENT, MARK: mark},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # Some die by the clock, at the first measurement at the latest, which is while they start
+        # up; most once they measured a little; the last one in the finals.
+        new = rng.choice([0, 0, 1, 2, 3])
+        if kill == KILLS - 1:
+            reached = wait_for(lambda: count(database, 1) > 0, 200, process)
+        elif new:
+            reached = wait_for(lambda b=before, n=new: count(database, 0) >= b + n, 100, process)
+            time.sleep(rng.uniform(0.0, 0.1))
+        else:
+            wait_for(lambda b=before: count(database, 0) > b, rng.uniform(0.1, 8.0), process)
+            reached = True
+        alive = marked(mark)
+        workers_seen += len(alive - {process.pid})
+        # The tuner alone: its workers have to see for themselves that it is gone.
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+        gone = wait_for(lambda m=mark: not marked(m), 15)
+        assert gone, f"left behind by kill {kill}: {marked(mark)}"
+        assert reached
+        stored = snapshot(database, tmp_path / "copy")
+        assert {i: stored.get(i) for i in kept} == kept, f"changed after kill {kill}"
+        moments.append(len(stored) - len(kept))
+        kept = stored
+    assert workers_seen > 0, "no worker was ever alive at a kill: this shows nothing"
+    assert len(kept) > TRIALS, "the last kill was in the finals"
+
+    last = json.loads(autotune(*words, "--json").stdout)
+    assert last["stopped"] == "budget"
+    assert last["trials"]["all"] == TRIALS
+    stored = snapshot(database, tmp_path / "copy")
+    assert {i: stored.get(i) for i in kept} == kept
+    connection = sqlite3.connect(database)
+    try:
+        doubled = connection.execute(
+            "SELECT workload, target, candidate, COUNT(*) FROM records WHERE final = 0 "
+            "GROUP BY workload, target, candidate HAVING COUNT(*) > 1"
+        ).fetchall()
+        measured = connection.execute("SELECT COUNT(*) FROM records WHERE final = 0").fetchone()
+        killed = connection.execute("SELECT COUNT(*) FROM runs WHERE finished IS NULL").fetchone()
+    finally:
+        connection.close()
+    assert doubled == []
+    assert measured == (TRIALS,), moments
+    assert 0 < killed[0] <= KILLS

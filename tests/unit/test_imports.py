@@ -1,0 +1,66 @@
+"""Imports go one way, and the light modules stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ("autotune", "search_spaces", "cost_models", "tuning_db")
+MAY_IMPORT = {
+    "tuning_db": {"tuning_db"},
+    "search_spaces": {"search_spaces"},
+    "cost_models": {"cost_models", "search_spaces"},
+    "autotune": set(OURS),
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that ``path`` imports, inside functions too, with full dotted names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where they go"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_packages_import_only_what_lies_below_them(package: str) -> None:
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for name in imports(path):
+            top = name.partition(".")[0]
+            if top in OURS:
+                assert top in MAY_IMPORT[package], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_nothing_imports_the_command_line_but_itself() -> None:
+    for package in OURS:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if (ROOT / "autotune" / "cli") in path.parents:
+                continue
+            for name in imports(path):
+                assert not f"{name}.".startswith("autotune.cli."), path.relative_to(ROOT)
+
+
+def test_the_runtime_imports_numpy_tvm_and_our_errors_only() -> None:
+    allowed = {*sys.stdlib_module_names, "numpy", "tvm"}
+    for name in imports(ROOT / "autotune" / "runtime.py"):
+        assert name.partition(".")[0] in allowed or name.startswith("autotune.errors"), name
+
+
+@pytest.mark.parametrize("module", ["autotune", "autotune.cli.main"])
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    heavy = ["tvm", "optuna", "xgboost", "torch", "onnx", "onnxruntime", "scipy", "sqlite_utils"]
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,42 @@
+"""How many executions a candidate gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from autotune.measure.timing import TimingPlan, collect, estimate
+
+PLAN = TimingPlan()
+
+
+def kernel(seconds: float) -> Callable[[int], list[float]]:
+    return lambda n: [seconds] * n
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best", "count"),
+    [
+        (1e-6, None, 100),
+        (5e-3, None, 20),
+        (20e-3, None, 10),
+        (0.2, None, 5),
+        (0.9, None, 3),
+        (10.0, None, 3),
+        (1e-3, 1e-3, 100),
+        (1.25e-3, 1e-3, 79),
+        (1.5e-3, 1e-3, 10),
+        (2.5e-3, 1e-3, 3),
+        (0.0, None, 100),
+    ],
+)
+def test_count_of_executions(seconds: float, best: float | None, count: int) -> None:
+    assert len(collect(kernel(seconds), best, PLAN)) == pytest.approx(count, abs=1)
+
+
+def test_a_disturbed_first_execution_does_not_end_a_good_candidate() -> None:
+    times = iter([9e-3, 9e-3, 1e-3, *[1.1e-3] * 200])
+    samples = collect(lambda n: [next(times) for _ in range(n)], 1e-3, PLAN)
+    assert len(samples) > 50
+    assert estimate(samples) == 1e-3
