@@ -147,7 +147,7 @@ class TuningDatabase:
         Ids sort by time and are unique across machines; ``settings`` and ``versions`` must be
         JSON-able.
         """
-        run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(6)}"
+        run = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}"
         row = (run, model, target, now(), None, json.dumps(dict(settings or {})))
         with self.transaction():
             self._insert(

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from tuning_db.errors import (
-    Damaged,
+    DatabaseFault,
     NewerVersion,
     NotATuningDatabase,
     OlderVersion,
@@ -23,6 +23,8 @@ from tuning_db.schema import APPLICATION_ID, migrations
 MAGIC = b"SQLite format 3\0"
 CHECK_BYTES = 256 << 20
 """Files up to this size are checked page by page on opening; see ``_check_pages``."""
+SECOND_LOOK = 0.05
+"""Seconds before a file that looked faulty is looked at again; above the grain of file times."""
 
 
 def connect(path: Path, *, create: bool, read_only: bool, timeout: float) -> sqlite3.Connection:
@@ -81,22 +83,33 @@ def examine(path: Path, *, check_pages: bool, upgradable: bool) -> None:
     """Raise unless ``path`` is a sound tuning database of this version, or one to upgrade.
 
     Where nobody has the file open it is read as immutable, which leaves no side files behind.
-    Another process that opens it meanwhile may make that look damaged, so then look again.
+    Another process that makes or upgrades the file meanwhile may make that look damaged, so a
+    fault counts only when a second look finds it again in a file that did not change in between.
     """
-    journal = path.with_name(path.name + "-wal")
-    if not journal.exists():
+    seen: tuple[int, int] | None = None
+    while True:
+        before = path.stat()
         try:
-            _examine(path, "immutable=1", check_pages, upgradable)
+            _look(path, check_pages, upgradable)
             return
-        except (Damaged, sqlite3.DatabaseError):
-            if not journal.exists():
+        except (DatabaseFault, sqlite3.DatabaseError):
+            stamp = (before.st_mtime_ns, before.st_size)
+            if seen == stamp:
                 raise
-    _examine(path, "mode=ro", check_pages, upgradable)
+            seen = stamp
+            time.sleep(SECOND_LOOK)
+
+
+def _look(path: Path, check_pages: bool, upgradable: bool) -> None:
+    journal = path.with_name(path.name + "-wal")
+    _examine(path, "mode=ro" if journal.exists() else "immutable=1", check_pages, upgradable)
 
 
 def _examine(path: Path, flags: str, check_pages: bool, upgradable: bool) -> None:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{flags}", uri=True)
     try:
+        # One view of the file for all that is asked of it, whatever others write meanwhile.
+        connection.execute("BEGIN")
         (mark,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         if mark != APPLICATION_ID and (mark or tables):
