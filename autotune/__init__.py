@@ -10,11 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autotune.api import CompileResult, TuneResult, compile, tune
+    from autotune.errors import AutotuneError, UserError
     from autotune.runtime import Model, load
 
-__all__ = ["CompileResult", "Model", "TuneResult", "__version__", "compile", "load", "tune"]
+__all__ = [
+    "AutotuneError",
+    "CompileResult",
+    "Model",
+    "TuneResult",
+    "UserError",
+    "__version__",
+    "compile",
+    "load",
+    "tune",
+]
 
 _HOMES = {
+    "AutotuneError": "autotune.errors",
+    "UserError": "autotune.errors",
     "CompileResult": "autotune.api",
     "TuneResult": "autotune.api",
     "compile": "autotune.api",

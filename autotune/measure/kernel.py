@@ -91,16 +91,15 @@ def build_kernel(module: Any, workload: Workload, target: Target) -> Kernel:
 def split_packing(module: Any, workload: Workload) -> Split:
     """Take the packing blocks of PrimFunc "main" out into a function of their own.
 
-    Raises ``PackingError`` where something else than a constant is packed.
+    Raises ``PackingError`` where something else than a constant is packed, and TVM's errors for a
+    function that cannot be looked through.
     """
     import tvm
     from tvm import relax
 
-    function = module["main"]
-    if not _packs(function):
-        return Split(tvm.IRModule({"kernel": _named(function, "kernel")}), "kernel", None, (), ())
+    packs = _packs(module["main"])
     builder = relax.BlockBuilder()
-    callee = builder.add_func(_named(function, "kernel"), "kernel")
+    callee = builder.add_func(_named(module["main"], "kernel"), "kernel")
     inputs = workload.arguments[: len(workload.arguments) - workload.outputs]
     results = workload.arguments[len(inputs) :]
     variables = [relax.Var(f"p{i}", _relax_type(t)) for i, t in enumerate(inputs)]
@@ -109,7 +108,10 @@ def split_packing(module: Any, workload: Workload) -> Split:
             call = relax.call_tir(callee, variables, [_relax_type(t) for t in results])
             output = builder.emit_output(call)
         builder.emit_func_output(output)
+    # Also where nothing is packed: what this pass refuses could not be built into a model.
     after = relax.transform.SplitLayoutRewritePreproc()(builder.get())
+    if not packs:
+        return Split(tvm.IRModule({"kernel": after["kernel"]}), "kernel", None, (), ())
     names = {gv.name_hint for gv in after.get_global_vars()}
     if _PACK not in names:
         raise PackingError("the packing blocks are not at the root of the function")

@@ -116,7 +116,10 @@ class _Emits(_TestSpace):
         Tiled().apply(schedule, task, target, parameters)
         sref = schedule.get_sref(schedule.get_sblock("root"))
         old = sref.stmt
-        body = tvm.tirx.SeqStmt([old.body, self.head(schedule.mod["main"])])
+        # In a block of its own: TVM splits a function into packing and the rest by its blocks.
+        head = s_tir.SBlock([], [], [], "head", self.head(schedule.mod["main"]))
+        realized = s_tir.SBlockRealize([], tvm.tirx.const(True, "bool"), head)
+        body = tvm.tirx.SeqStmt([old.body, realized])
         new = s_tir.SBlock(
             old.iter_vars, old.reads, old.writes, old.name_hint, body, old.init,
             old.alloc_buffers, old.match_buffers, old.annotations,
@@ -158,6 +161,25 @@ class WrongElement(_Emits):
 
         output = function.params[-1]
         return tvm.tirx.BufferStore(output, tvm.tirx.const(12345.0, "float32"), [1, 3])
+
+
+class NotInABlock(_TestSpace):
+    """Refused where packing is split off: a kernel of bare statements, as no schedule makes it."""
+
+    name = "test.not_in_a_block"
+
+    def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
+        from tvm import s_tir, tirx
+
+        sref = schedule.get_sref(schedule.get_sblock("root"))
+        old = sref.stmt
+        zero = tirx.BufferStore(schedule.mod["main"].params[-1], tirx.const(0.0, "float32"), [0, 0])
+        body = tirx.SeqStmt([zero, old.body])
+        new = s_tir.SBlock(
+            old.iter_vars, old.reads, old.writes, old.name_hint, body, old.init,
+            old.alloc_buffers, old.match_buffers, old.annotations,
+        )  # fmt: skip
+        schedule.state.replace(sref, new, {old: new})
 
 
 class Overruns(_Emits):

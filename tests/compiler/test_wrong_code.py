@@ -111,3 +111,39 @@ def test_the_tile_that_is_miscompiled_for_avx512_has_a_right_reference() -> None
     fast(tvm.runtime.tensor(given), output)
     same = np.array_equal(output.numpy(), np.tile(given, (7, 6, 4, 2)))
     assert compare([output.numpy()], expected, tolerance_of(task.workload)).right == same
+
+
+_DEFAULT_OF_A_PLUGIN = """
+import sys
+from autotune.compiler import light_import
+light_import()
+import autotune
+from search_spaces.registry import register
+from tests.compiler import faulty_spaces
+
+class Default(faulty_spaces.{space}):
+    name, priority = "test.default", 10_000
+    def matches(self, task, target):
+        return len(task.workload.arguments[-1].shape) == 2
+
+register(Default())
+model, output = sys.argv[1:]
+try:
+    result = autotune.compile(model, output=output, threads=2)
+except autotune.UserError as error:
+    print(error)
+else:
+    print(*(task.note for task in result.manifest.tasks))
+"""
+
+
+def test_what_cannot_be_made_right_is_not_written(tmp_path: Path) -> None:
+    told = script(_DEFAULT_OF_A_PLUGIN.format(space="WrongElement"), tmp_path)
+    assert "nothing was written" in told
+    assert not (tmp_path / "artifact").exists()
+
+
+def test_a_default_that_cannot_be_built_into_a_model_is_replaced(tmp_path: Path) -> None:
+    told = script(_DEFAULT_OF_A_PLUGIN.format(space="NotInABlock"), tmp_path)
+    assert "test.default: does not compile" in told
+    assert (tmp_path / "artifact").exists()
