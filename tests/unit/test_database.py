@@ -11,11 +11,12 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotune.measure.outcome import (
@@ -69,9 +70,15 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 FINITE = st.floats(min_value=1e-12, max_value=1e6)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TuningDatabase]:
+    """A database for examples that do not mind the records of each other's runs."""
+    database, _ = open_with_run(tmp_path_factory.mktemp("shared") / "tuning.db")
+    with database:
+        yield database
+
+
+@settings(max_examples=40, deadline=None)
 @given(
     parameters=st.dictionaries(TEXTS, st.booleans() | st.integers() | FINITE | TEXTS, max_size=4),
     space=TEXTS.filter(bool),
@@ -81,7 +88,7 @@ FINITE = st.floats(min_value=1e-12, max_value=1e6)
     trace=TEXTS,
 )
 def test_a_record_comes_back_as_it_was_written(
-    tmp_path: Path,
+    shared: TuningDatabase,
     parameters: dict[str, bool | int | float | str],
     space: str,
     seconds: float,
@@ -89,20 +96,17 @@ def test_a_record_comes_back_as_it_was_written(
     error: float | None,
     trace: str,
 ) -> None:
-    database, run = open_with_run(tmp_path / f"{os.urandom(8).hex()}.db")
-    with database:
-        base = record(1, measured(seconds), run)
-        given_record = replace(
-            base,
-            space=space,
-            parameters=json.dumps(parameters),
-            samples=tuple(samples),
-            error=error,
-            trace=trace,
-        )
-        stored = database.add(given_record)
-        assert database.record(stored.id or 0) == stored
-        assert replace(stored, id=None) == given_record
+    given_record = replace(
+        record(1, measured(seconds), shared.begin_run(TARGET.digest)),
+        space=space,
+        parameters=json.dumps(parameters),
+        samples=tuple(samples),
+        error=error,
+        trace=trace,
+    )
+    stored = shared.add(given_record)
+    assert shared.record(stored.id or 0) == stored
+    assert replace(stored, id=None) == given_record
 
 
 def test_an_error_that_is_no_number_is_infinite(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autotune.measure.outcome import BuildFailed, WrongResult
@@ -257,20 +257,24 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The lines of an export, to damage copies of."""
+    with filled(tmp_path_factory.mktemp("whole") / "a.db", range(2)) as database:
+        return exported(database)
+
+
+@settings(max_examples=30, deadline=None)
 @given(
     kind=st.sampled_from(["target", "workload", "model", "run", "record", "header"]),
     field=st.sampled_from([*lines.RecordLine.model_fields, *lines.RunLine.model_fields, "tasks"]),
     value=JSON_VALUES,
 )
 def test_no_line_can_end_an_import(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, field: str, value: Any
+    tmp_path_factory: pytest.TempPathFactory, whole: list[str], kind: str, field: str, value: Any
 ) -> None:
-    folder = tmp_path_factory.mktemp("fuzz")
-    with filled(folder / "a.db", range(2)) as one, empty(folder / "b.db") as two:
-        text = exported(one)
+    with empty(tmp_path_factory.mktemp("fuzz") / "b.db") as two:
+        text = list(whole)
         at = next(k for k, line in enumerate(text) if json.loads(line)["kind"] == kind)
         text.insert(at + 1, changed(text[at], **{field: value}))
         result = taken(two, text)

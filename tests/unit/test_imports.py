@@ -64,3 +64,22 @@ def test_light_modules_import_nothing_heavy(module: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_only_the_graph_passes_import_tvm_before_they_are_called() -> None:
+    tests = ROOT / "tests" / "unit"
+    names = [f"tests.unit.{path.stem}" for path in sorted(tests.glob("*.py"))]
+    for package in OURS:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if ROOT / "autotune" / "graph" not in path.parents and path.stem != "__init__":
+                names.append(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    assert 'tvm' not in sys.modules, name\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

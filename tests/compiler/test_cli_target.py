@@ -1,0 +1,33 @@
+"""The command line asks TVM for the targets that it does not know itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["tune", "missing.onnx", "--target", "z80"], ["target", "show", "z80"]],
+    ids=lambda words: " ".join(words),
+)
+def test_an_unknown_target_exits_with_2_and_leaves_nothing_behind(
+    words: list[str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "autotune.cli.main", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "z80" in done.stderr
+    assert list(tmp_path.iterdir()) == []
