@@ -64,10 +64,10 @@ def tune(
                 status=told.status,
             )
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted: everything measured so far is in {database}, "
-            "and the same command continues from there."
-        ) from None
+        kept = f"everything measured so far is in {database}, and the same command continues there"
+        if not database.exists():
+            kept = "nothing was measured yet, so nothing is kept"
+        raise Interrupted(f"Interrupted: {kept}.") from None
     if as_json:
         print_json(described(result))
     if result.search.stopped == "interrupted":

@@ -104,7 +104,7 @@ def test_python_of_the_documents_fits_the_functions(document: Path) -> None:
 def test_the_readme_names_every_command() -> None:
     from typer.main import get_command
 
-    from autotune.cli.main import app
+    from autotune.cli.app import app
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [name for name in get_command(app).commands if f"autotune {name}" not in readme]  # type: ignore[attr-defined]

@@ -1,0 +1,21 @@
+"""Every command of the command line, in the order that ``--help`` lists them."""
+
+from __future__ import annotations
+
+import typer
+
+from autotune.cli import bench, compile, db, device, run, target, tune
+
+app = typer.Typer(
+    help="Tune, compile and run deep-learning models on this CPU.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(tune.tune)
+app.command()(compile.compile)
+app.command()(run.run)
+app.command()(bench.bench)
+app.command()(device.device)
+app.add_typer(db.app, name="db")
+app.add_typer(target.app, name="target")
+app.command()(target.plugins)
