@@ -57,7 +57,7 @@ class OnnxReference:
         try:
             # By path, since weights may lie beside the file.
             session = onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
+                str(self.path), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception:  # its errors share no root; the reference evaluator may know more
             self.engine = "onnx.reference"

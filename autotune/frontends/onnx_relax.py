@@ -38,7 +38,13 @@ def to_relax(proto: Any) -> Any:
     # TVM prints the operator it fails on, and warns of each name it changes.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return importer.from_onnx(proto.graph, opset)
+        try:
+            return importer.from_onnx(proto.graph, opset)
+        except BaseException:
+            # The block that was begun, or TVM complains of it on stderr.
+            with contextlib.suppress(Exception):
+                importer.bb._end_block()
+            raise
 
 
 @functools.cache

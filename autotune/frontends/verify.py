@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.errors import ModelError
 from autotune.frontends.base import ImportedModel
+from autotune.frontends.onnx_file import first_line
 from autotune.frontends.sampling import random_inputs
 
 if TYPE_CHECKING:
@@ -73,7 +74,10 @@ def verify_import(
 
 
 def naive_build(imported: ImportedModel) -> Runnable:
-    """Compile the module as it is, by TVM's default pipeline, for this machine."""
+    """Compile the module as it is, by TVM's default pipeline, for this machine.
+
+    Raises ``ModelError`` where TVM cannot.
+    """
     import numpy as np
     import tvm
     from tvm import relax
@@ -81,7 +85,14 @@ def naive_build(imported: ImportedModel) -> Runnable:
     from autotune.target import native
 
     target = tvm.target.Target(native().tvm())
-    machine = relax.VirtualMachine(relax.build(imported.module, target), tvm.cpu())
+    try:
+        built = relax.build(imported.module, target)
+    except Exception as error:  # TVM fails in any way
+        raise ModelError(
+            f"{imported.name} uses an operator in a way that cannot be compiled "
+            f"({first_line(error)}): export it without that, or cut the model before it"
+        ) from error
+    machine = relax.VirtualMachine(built, tvm.cpu())
 
     def run(inputs: Arrays) -> dict[str, np.ndarray]:
         given = [tvm.runtime.tensor(np.ascontiguousarray(inputs[s.name])) for s in imported.inputs]
