@@ -86,7 +86,7 @@ def tune(
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
     (``KeyboardInterrupt``) is no error: ``result.search.stopped`` is then "interrupted".
     """
-    from autotune.database import open_database
+    from autotune.database import check_database, open_database
     from autotune.search.budget import Budget
     from autotune.search.settings import SearchSettings
     from autotune.target import check_measurable
@@ -102,9 +102,7 @@ def tune(
         from autotune.artifact.output import check_output
 
         check_output(output)
-    if Path(database).exists():
-        with open_database(database, create=False, read_only=True):
-            pass  # a database that cannot be used is found before minutes of work
+    check_database(database)
     imported, import_check, fused = _prepared(model, input_shapes, resolved, status)
 
     from autotune.measure.local import LocalRunner
@@ -188,13 +186,18 @@ def _prepared(
 ) -> tuple[ImportedModel, ImportCheck, FusedModel]:
     """The model inside the house: imported, compared with the original, fused."""
     from autotune.frontends import import_model, verify_import
+    from autotune.frontends.verify import naive_build
 
     _tell(status, f"importing {model}")
     imported = import_model(model, input_shapes)
     from autotune.graph.pipeline import optimise
 
     _tell(status, "fusing operators")
-    fused = optimise(imported, target)
+    try:
+        fused = optimise(imported, target)
+    except Exception:
+        naive_build(imported)  # if TVM alone cannot compile it either, that is what is told
+        raise
     _tell(status, "comparing the import with the original model")
     if not _runs_here(target):
         return imported, verify_import(imported), fused

@@ -9,6 +9,7 @@ from pathlib import Path
 from autotune.errors import DatabaseError
 from tuning_db.database import TuningDatabase
 from tuning_db.errors import DatabaseFault
+from tuning_db.opening import check
 
 
 @contextmanager
@@ -18,6 +19,15 @@ def database_errors() -> Iterator[None]:
         yield
     except DatabaseFault as fault:
         raise DatabaseError(str(fault)) from fault
+
+
+def check_database(path: str | Path) -> None:
+    """Raise what opening ``path`` for writing would, before any work is done for it.
+
+    Nothing is made, upgraded or changed. Raises ``autotune.errors.DatabaseError``.
+    """
+    with database_errors():
+        check(Path(path))
 
 
 @contextmanager

@@ -48,6 +48,21 @@ def connect(path: Path, *, create: bool, read_only: bool, timeout: float) -> sql
         return connection
 
 
+def check(path: Path) -> None:
+    """Raise the ``DatabaseFault`` that opening ``path`` for writing would; changes nothing.
+
+    A file that is missing, empty or of an older version is none: opening makes or upgrades it.
+    """
+    with explained(path):
+        if _examine_path(path, create=True):
+            examine(path, check_pages=True, upgradable=True)
+        if path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            raise Unwritable(
+                f"{path} cannot be written by this user: change the permissions of the file and "
+                "its folder, or name another file with --db"
+            )
+
+
 def _examine_path(path: Path, *, create: bool) -> bool:
     """Whether there is a file to examine; raises where there is none and none may be made."""
     folder = path.parent

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from autotune.database import open_database
+from autotune.database import check_database, open_database
 from autotune.errors import DatabaseError
 from tests.unit.database_samples import TARGET, TASK, file_bytes, measured, open_with_run, record
 from tuning_db.database import TuningDatabase
@@ -141,6 +141,23 @@ def test_an_empty_file_is_a_database_to_be(tmp_path: Path) -> None:
     assert path.stat().st_size == 0
     TuningDatabase.open(path).close()
     TuningDatabase.open(path, create=False).close()
+
+
+def test_what_tuning_may_open_is_told_without_opening_it(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.db"
+    check_database(path)
+    path.touch()
+    check_database(path)
+    with Database(path) as database:
+        migrations.apply(database, stop_before="0002_views")
+    before = file_bytes(path)
+    check_database(path)
+    assert file_bytes(path) == before, "an older file is upgraded when it is opened, not before"
+    with pytest.raises(DatabaseError, match="does not exist"):
+        check_database(tmp_path / "no" / "tuning.db")
+    _truncated(path)
+    with pytest.raises(DatabaseError, match="is damaged"):
+        check_database(path)
 
 
 def test_an_older_file_is_upgraded_by_who_may_write(tmp_path: Path) -> None:
