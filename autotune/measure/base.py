@@ -28,13 +28,15 @@ class Measurement:
 
     ``trace`` is TVM's trace as JSON text ("" where no schedule was made), from which the same
     schedule is made again without the space. ``seconds`` is what each stage took
-    ("schedule", "build", "verify", "run").
+    ("schedule", "build", "verify", "run"). ``drift_seconds`` is what a fixed kernel took just
+    before and after, the slower of both: it tells a disturbed machine. None: not known.
     """
 
     candidate: Candidate
     outcome: Outcome
     trace: str
     seconds: dict[str, float]
+    drift_seconds: float | None = None
 
 
 class TaskNotMeasurable(AutotuneError):

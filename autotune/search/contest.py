@@ -22,11 +22,15 @@ def finalists(state: SearchState, task: TaskState) -> list[Candidate]:
     if settings.rounds < 1 or study.best is None:
         return []
     base = math.inf if study.default_seconds is None else study.default_seconds
+    barred = {study.default.key, *task.out}
     leaders = [
         best.candidate
         for best in study.leaders(settings.finalists + 1 + len(task.out))
-        if best.seconds < base and best.candidate.key not in {study.default.key, *task.out}
+        if best.seconds < base and best.candidate.key not in barred
     ][: settings.finalists]
+    incumbent = task.incumbent
+    if incumbent is not None and incumbent.key not in {*barred, *(c.key for c in leaders)}:
+        leaders.append(incumbent)
     if not leaders or (study.default_seconds is None and len(leaders) < 2):
         return []
     return leaders if study.default_seconds is None else [study.default, *leaders]
@@ -73,12 +77,15 @@ def _final(
     told: Callable[[TaskState], None],
 ) -> None:
     looks: dict[str, list[Measurement]] = {candidate.key: [] for candidate in found}
+    worst = 0.0
     for turn in rounds_in_turn(found, state.settings.rounds):
         # One that failed a look is out already. One at a time: a runner may build ahead or
         # change the order, and what is compared must be measured in turn.
         for candidate in turn:
             if not any(look.outcome.kind != "measured" for look in looks[candidate.key]):
                 looks[candidate.key].extend(runner.run(task.study.task, [candidate]))
+                drift = state.drift.note(looks[candidate.key][-1].drift_seconds)
+                worst = max(worst, drift or 0.0)
         told(task)
     task.verdict = judge(task.study.default, looks)
 
@@ -97,9 +104,13 @@ def _final(
                 add(look, {})
     if task.verdict.winner is not None:
         key, seconds = task.verdict.winner.key, task.verdict.seconds
-        extra = {
+        extra: dict[str, object] = {
             "finals": dict(seconds),
             "rounds": state.settings.rounds,
             "noise": task.verdict.noise,
         }
+        # A verdict is as disturbed as the worst of what it compares.
+        times = [d for seen in looks.values() for look in seen if (d := look.drift_seconds)]
+        if times:
+            extra |= {"drift": worst, "drift_seconds": max(times)}
         add(pooled(looks[key], seconds[key]), extra)

@@ -14,8 +14,9 @@ from autotune.errors import AutotuneError
 from autotune.measure.base import Runner, TaskNotMeasurable
 from autotune.search.budget import Standing, next_task
 from autotune.search.contest import hold_finals, seconds_needed
+from autotune.search.drift import DriftLog
 from autotune.search.progress import Progress, SearchSummary, Stopped
-from autotune.search.recording import record_of, target_row, versions_text, workload_row
+from autotune.search.recording import target_row, versions_text, workload_row
 from autotune.search.settings import SearchSettings
 from autotune.search.state import SearchState, TaskState
 from autotune.search.study import TaskStudy
@@ -23,6 +24,7 @@ from autotune.search.telling import progress_of, summary_of
 from cost_models.base import CostModel
 from search_spaces.task import Candidate, Target, Task
 from tuning_db.database import TuningDatabase
+from tuning_db.drift import drift_seconds
 from tuning_db.records import ModelRow, TaskRow
 
 MOST_FOR_FINALS = 0.25
@@ -70,7 +72,8 @@ def tune_tasks(
         for task in tasks
     ]
     run = _begin_run(tasks, target, database, chosen, model)
-    state = SearchState(target, chosen, run, [TaskState(study) for study in studies])
+    drift = DriftLog(drift_seconds(database, target.digest))
+    state = SearchState(target, chosen, run, [TaskState(study) for study in studies], drift)
     for task in state.tasks:
         task.restore(database)
     search = _Search(state, runner, database, cost_model, told)
@@ -196,7 +199,7 @@ class _Search:
         came = 0
         try:
             for measurement in self.runner.run(study.task, asked):
-                self.database.add(record_of(study.task, state.target, measurement, run=state.run))
+                self.database.add(state.record(study.task, measurement))
                 study.tell(measurement)
                 state.new += 1
                 came += 1

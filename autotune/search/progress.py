@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from autotune.search.drift import Drift
 from search_spaces.task import Candidate, Task
 
 Stage = Literal["search", "finals"]
@@ -67,7 +68,8 @@ class SearchSummary:
 
     ``done`` are measured candidates of all runs, ``new`` those of this one. ``latency`` and
     ``baseline`` are the sums of calls × seconds over the tasks that were measured, of the winners
-    and of the defaults. ``message`` is one sentence for people.
+    and of the defaults. ``message`` is one sentence for people; ``drift`` says how disturbed the
+    machine was.
     """
 
     run: str
@@ -80,3 +82,4 @@ class SearchSummary:
     latency: float
     baseline: float
     failures: Mapping[str, int]
+    drift: Drift = Drift(0, 0, 1.0)

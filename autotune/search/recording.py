@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from autotune.measure import wire
 from autotune.measure.base import Measurement
 from autotune.measure.outcome import Measured, WrongResult
 from autotune.search.space import parameters_text
@@ -40,6 +41,18 @@ def workload_row(task: Task) -> WorkloadRow:
     return WorkloadRow(work.key, work.name, work.function, json.dumps(described, sort_keys=True))
 
 
+def task_from(row: WorkloadRow, calls: int = 1) -> Task:
+    """The task that ``row`` was made of. Raises ``ValueError`` where it was not made by us."""
+    try:
+        told = json.loads(row.description)
+        counts = {name: told.pop(name) for name in ("flops", "bytes")}
+        return wire.task_from(
+            {"workload": {**told, "function": row.function}, "calls": calls, **counts}
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"workload {row.key} is not described as ours are") from error
+
+
 def target_row(target: Target) -> TargetRow:
     """The target, with all of its fields as JSON."""
     return TargetRow(target.digest, target.model, json.dumps(asdict(target), sort_keys=True))
@@ -56,13 +69,16 @@ def record_of(
 ) -> Record:
     """What is stored of one measurement.
 
-    ``detail`` holds the stages' seconds, the cause of a failure, and ``extra`` (JSON-able).
+    ``detail`` holds the stages' seconds, the fixed kernel's (``tuning_db.drift``), the cause of a
+    failure, and ``extra`` (JSON-able).
     """
     outcome, candidate = measurement.outcome, measurement.candidate
     detail = {
         name: value for name, value in asdict(outcome).items() if name not in _STORED_APART
     }
     detail["stages"] = dict(measurement.seconds)
+    if measurement.drift_seconds is not None:
+        detail["drift_seconds"] = measurement.drift_seconds
     detail.update(extra or {})
     judged = outcome if isinstance(outcome, Measured | WrongResult) else None
     return Record(

@@ -7,12 +7,16 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from autotune.measure.base import Measurement
+from autotune.search.drift import DriftLog
 from autotune.search.finals import Verdict
+from autotune.search.recording import record_of
 from autotune.search.settings import SearchSettings
 from autotune.search.space import candidate_of
 from autotune.search.study import TaskStudy
-from search_spaces.task import Target
+from search_spaces.task import Candidate, Target, Task
 from tuning_db.database import TuningDatabase
+from tuning_db.records import Record
 
 
 @dataclass
@@ -23,6 +27,8 @@ class TaskState:
     verdict: Verdict | None = None
     out: set[str] = field(default_factory=set)
     """Keys of the candidates that failed a second look."""
+    incumbent: Candidate | None = None
+    """Who won earlier finals, and takes part in the next ones."""
     measurable: bool = True
     """False where there is no reference to compare with: the task keeps its default."""
     restored: int = 0
@@ -39,6 +45,7 @@ class TaskState:
             elif told := detail.get("finals"):
                 winner = candidate_of(record.space, record.space_version, record.parameters)
                 self.verdict = Verdict(winner, told, detail.get("noise", 0.0))
+                self.incumbent = winner
 
     @property
     def tried(self) -> int:
@@ -85,8 +92,15 @@ class SearchState:
     settings: SearchSettings
     run: str
     tasks: list[TaskState]
+    drift: DriftLog = field(default_factory=DriftLog)
     new: int = 0
     begun: float = field(default_factory=time.monotonic)
+
+    def record(self, task: Task, measurement: Measurement) -> Record:
+        """A first look as it is stored."""
+        drift = self.drift.note(measurement.drift_seconds)
+        extra = {} if drift is None else {"drift": drift}
+        return record_of(task, self.target, measurement, run=self.run, extra=extra)
 
     @property
     def done(self) -> int:

@@ -257,14 +257,14 @@ class TaskStudy:
         """Learn from earlier records of this task and target; how many candidates they told of.
 
         Records of finals are left out: they are second looks. Of several records of one candidate
-        the first counts.
+        the last counts: it was measured again since the one before was disturbed.
         """
         before = self.trials
-        for record in records:
-            if not record.final:
-                candidate = candidate_of(record.space, record.space_version, record.parameters)
-                seconds = record.seconds if record.outcome == Measured.kind else None
-                self._take(candidate, seconds, record.outcome, "")
+        latest = {record.candidate: record for record in records if not record.final}
+        for record in latest.values():
+            candidate = candidate_of(record.space, record.space_version, record.parameters)
+            seconds = record.seconds if record.outcome == Measured.kind else None
+            self._take(candidate, seconds, record.outcome, "")
         return self.trials - before
 
     def _take(

@@ -56,6 +56,7 @@ def summary_of(state: SearchState, database: TuningDatabase, stopped: Stopped) -
         latency=sum(calls * seconds for calls, seconds, _ in timed if seconds),
         baseline=sum(calls * (default or seconds or 0.0) for calls, seconds, default in timed),
         failures=state.failures,
+        drift=state.drift.drift,
     )
 
 
