@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autotune.api import CompileResult, TuneResult, compile, tune
     from autotune.errors import AutotuneError, UserError
+    from autotune.measure.tracker import Device
     from autotune.runtime import Model, load
 
 __all__ = [
     "AutotuneError",
     "CompileResult",
+    "Device",
     "Model",
     "TuneResult",
     "UserError",
@@ -29,6 +31,7 @@ _HOMES = {
     "AutotuneError": "autotune.errors",
     "UserError": "autotune.errors",
     "CompileResult": "autotune.api",
+    "Device": "autotune.measure.tracker",
     "TuneResult": "autotune.api",
     "compile": "autotune.api",
     "tune": "autotune.api",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from autotune.frontends import ImportCheck
     from autotune.frontends.base import ImportedModel
     from autotune.graph.model import FusedModel
+    from autotune.measure.base import Runner
+    from autotune.measure.tracker import Device
     from autotune.search.progress import Progress, SearchSummary
     from autotune.search.study import SamplerFactory
 
@@ -71,6 +73,7 @@ def tune(
     sampler: str | SamplerFactory = "cost-model",
     seed: int = 0,
     threads: int | None = None,
+    device: Device | None = None,
     progress: Callable[[Progress], None] | None = None,
     status: Status | None = None,
 ) -> TuneResult:
@@ -80,7 +83,8 @@ def tune(
     ``trials`` measured candidates (earlier runs in the same ``database`` count) or ``seconds`` of
     search, whichever is first; without both, after ``TRIALS`` for each task. Everything measured is
     in the database as soon as it is, so that the same call continues after an interruption. The
-    artifact is written to ``output`` if that is given. ``progress`` is called after each
+    artifact is written to ``output`` if that is given. With ``device`` candidates are measured
+    there, and ``target`` says what it is. ``progress`` is called after each
     measurement, ``status`` with a line before each long step.
 
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
@@ -96,7 +100,12 @@ def tune(
     if seconds is not None and not seconds > 0:
         raise InputError(f"the time for the search must be more than nothing, not {seconds} s")
     _check_sampler(sampler)
-    resolved = _resolve(target, threads)
+    resolved = _resolve(target, threads, device.key if device is not None else "")
+    if resolved.device and device is None:
+        raise TargetError(
+            f"the target is the device {resolved.device!r}: say with --rpc HOST:PORT where the "
+            "tracker is that knows it"
+        )
     check_measurable(resolved)
     if output is not None:
         from autotune.artifact.output import check_output
@@ -105,7 +114,6 @@ def tune(
     check_database(database)
     imported, import_check, fused = _prepared(model, input_shapes, resolved, status)
 
-    from autotune.measure.local import LocalRunner
     from autotune.search.loop import tune_tasks
     from search_spaces.registry import matching
     from tuning_db.records import ModelRow
@@ -116,7 +124,7 @@ def tune(
         trials = TRIALS * len(tunable)
     settings = SearchSettings(budget=Budget(trials, seconds), sampler=sampler, seed=seed)
     _tell(status, f"searching schedules for {len(tunable)} tasks")
-    with open_database(database) as opened, LocalRunner(resolved) as runner:
+    with open_database(database) as opened, _runner(resolved, device, status) as runner:
         summary = tune_tasks(
             tunable,
             resolved,
@@ -139,18 +147,20 @@ def compile(
     database: str | Path | None = None,
     output: str | Path = "model.artifact",
     threads: int | None = None,
+    key: str = "",
     status: Status | None = None,
 ) -> CompileResult:
     """Compile the ONNX file ``model`` into the directory ``output`` without measuring anything.
 
     Schedules come from ``database``, and where it has none for a task (or there is no database)
-    from the default of the task's search space; ``result.summary`` says how many. From the same
+    from the default of the task's search space; ``result.summary`` says how many. ``key`` names the
+    device whose records they are, where it was tuned over the network. From the same
     model, database and versions the same bytes are written. Raises a ``UserError``.
     """
     from autotune.artifact.output import check_output
     from autotune.database import open_database
 
-    resolved = _resolve(target, threads)
+    resolved = _resolve(target, threads, key)
     check_output(output)
     if database is not None:
         with open_database(database, create=False, read_only=True):
@@ -166,8 +176,25 @@ def _check_sampler(sampler: str | SamplerFactory) -> None:
         raise InputError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
 
 
-def _resolve(target: str | Target, threads: int | None) -> Target:
-    """The target, with TVM's thread pool made for it."""
+def _runner(target: Target, device: Device | None, status: Status | None) -> Runner:
+    """What measures candidates: this machine, or the device."""
+    if device is None:
+        from autotune.measure.local import LocalRunner
+
+        return LocalRunner(target)
+    from autotune.measure.rpc import RPCRunner
+
+    return RPCRunner(
+        target,
+        device.tracker,
+        wait_seconds=device.wait_seconds,
+        compiler=device.compiler,
+        status=status,
+    )
+
+
+def _resolve(target: str | Target, threads: int | None, key: str = "") -> Target:
+    """The target, with TVM's thread pool made for it. ``key`` is the device that it is."""
     from dataclasses import replace
 
     from autotune.target import resolve
@@ -177,6 +204,11 @@ def _resolve(target: str | Target, threads: int | None) -> Target:
         found = target if threads is None else replace(target, threads=threads)
     else:
         found = resolve(target, threads)
+    if key and found.device not in ("", key):
+        raise TargetError(
+            f"the target is the device {found.device!r}, not {key!r}: correct --key, or the file"
+        )
+    found = replace(found, device=key or found.device)
     set_threads(found.threads)
     return found
 

@@ -23,6 +23,10 @@ class TargetError(UserError):
     """The target is unknown, or cannot be measured on this machine."""
 
 
+class DeviceError(UserError):
+    """A device that is measured over the network, or its tracker, cannot be reached."""
+
+
 class DatabaseError(UserError):
     """The tuning database cannot be used."""
 

@@ -34,16 +34,17 @@ def linker() -> list[str]:
     )
 
 
-def link(output: str, objects: Sequence[str] | str, **_: object) -> None:
+def link(output: str, objects: Sequence[str] | str, compiler: str = "", **_: object) -> None:
     """Link ``objects`` to the shared library ``output``; what ``export_library`` calls.
 
+    ``compiler`` is the command of a cross compiler, where the library is not for this machine.
     Raises ``ArtifactError`` with the linker's last words. The bytes depend on the contents of the
     objects alone: links happen in their directory, under relative names.
     """
     names = [objects] if isinstance(objects, str) else list(objects)
     folder = Path(names[0]).parent
     command = [
-        *linker(),
+        *(shlex.split(compiler) if compiler else linker()),
         "-shared",
         "-fPIC",
         # The library is data and leaf functions: start-up files would add the compiler's version.
@@ -55,7 +56,10 @@ def link(output: str, objects: Sequence[str] | str, **_: object) -> None:
         *(os.path.relpath(name, folder) for name in names),
         "-lm",
     ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ArtifactError(f"{command[0]} cannot be started: {error.strerror}") from error
     if done.returncode:
         words = " ".join(done.stderr.split())[-500:]
         raise ArtifactError(f"linking the artifact with {command[0]} failed: {words}")

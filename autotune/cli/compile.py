@@ -11,6 +11,7 @@ from autotune.cli import parsing
 from autotune.cli.console import print_json
 from autotune.cli.options import (
     JsonOption,
+    KeyOption,
     ModelArgument,
     ShapeOption,
     TargetOption,
@@ -25,6 +26,7 @@ def compile(
     shape: ShapeOption = None,
     target: TargetOption = "native",
     threads: ThreadsOption = None,
+    key: KeyOption = "",
     database: Annotated[
         Path | None,
         typer.Option("--db", help="The tuning database; without one, defaults are compiled."),
@@ -43,6 +45,7 @@ def compile(
             database=database,
             output=output,
             threads=threads,
+            key=key,
             status=told.status,
         )
     manifest = result.manifest

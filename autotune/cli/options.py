@@ -20,6 +20,12 @@ ShapeOption = Annotated[
 TargetOption = Annotated[
     str, typer.Option("--target", help="native, a name (see target list), or a JSON file.")
 ]
+KeyOption = Annotated[
+    str,
+    typer.Option(
+        "--key", metavar="NAME", help="The device that the target is, by its key at a tracker."
+    ),
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="Threads of one inference.", show_default="the target's"),

@@ -11,15 +11,18 @@ from autotune.cli import parsing
 from autotune.cli.console import Interrupted, milliseconds, print_json, say
 from autotune.cli.options import (
     JsonOption,
+    KeyOption,
     ModelArgument,
     ShapeOption,
     TargetOption,
     ThreadsOption,
 )
 from autotune.cli.progress import clock, reporter
+from autotune.errors import InputError
 
 if TYPE_CHECKING:
     from autotune.api import TuneResult
+    from autotune.measure.tracker import Device
 
 
 def tune(
@@ -42,6 +45,25 @@ def tune(
     ] = None,
     sampler: Annotated[str, typer.Option(help="cost-model, tpe or random.")] = "cost-model",
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    rpc: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Measure on a device that this tracker knows."),
+    ] = None,
+    key: KeyOption = "",
+    rpc_wait: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", help="How long a device that is gone is waited for.", min=1
+        ),
+    ] = 60.0,
+    rpc_cc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="The compiler that links for the device.",
+            show_default="this machine's for its own kind, else the device's",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search schedules for MODEL on this machine; run again to continue where it ended."""
@@ -60,6 +82,7 @@ def tune(
                 sampler=sampler,
                 seed=seed,
                 threads=threads,
+                device=_device(rpc, key, rpc_wait, rpc_cc),
                 progress=told.progress,
                 status=told.status,
             )
@@ -76,6 +99,16 @@ def tune(
         _print(result)
     if result.search.stopped == "all_failed":
         raise typer.Exit(1)
+
+
+def _device(rpc: str | None, key: str, wait: float, compiler: str | None) -> Device | None:
+    from autotune.measure.tracker import Device
+
+    if rpc is not None:
+        return Device(rpc, key, wait, compiler)
+    if key or compiler:
+        raise InputError("--key and --rpc-cc need --rpc HOST:PORT: where the device's tracker is")
+    return None
 
 
 def described(result: TuneResult) -> dict[str, Any]:

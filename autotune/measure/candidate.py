@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from autotune.measure import wire
+from autotune.measure import remote, wire
 from autotune.measure.checking import Draws, check, draws_from
-from autotune.measure.data import Array, numpy_dtype, outputs_of, poison
+from autotune.measure.data import Array, numpy_dtype, outputs_of
+from autotune.measure.guard import Allocate, Buffer, Guarded
 from autotune.measure.kernel import Kernel, PackingError, build_kernel
-from autotune.measure.outcome import BuildFailed, Crashed, Invalid, Measured, Outcome, WrongResult
+from autotune.measure.outcome import (
+    BuildFailed,
+    Crashed,
+    Invalid,
+    Measured,
+    Outcome,
+    TimedOut,
+    WrongResult,
+)
 from autotune.measure.timing import TimingPlan, collect, estimate
 from autotune.measure.verify import Comparison
 from search_spaces.base import InvalidParameters
@@ -42,10 +52,15 @@ def out_of_memory(error: BaseException) -> bool:
 
 @dataclass
 class _Job:
-    """What a worker knows of the task in hand."""
+    """What a worker knows of the task in hand.
+
+    References are computed for ``host``. ``device`` is None where the candidates run here.
+    """
 
     task: Task
     target: Target
+    host: Target
+    device: Mapping[str, Any] | None
     seed: int
     plan: TimingPlan
     reference: int
@@ -54,14 +69,19 @@ class _Job:
     def prepare(self, message: Sequence[Mapping[str, Any]]) -> Draws:
         """What the candidates are checked on, made once for each worker and task."""
         if self.draws is None:
-            kinds = outputs_of(self.task.workload)
-            size = sum(t.bytes for t in kinds)
-            self.draws = Draws(
-                self.task,
-                draws_from(message),
-                lambda index: _read(self.reference, kinds, index * size),
-            )
+            self.draws = self.draws_in(message, Guarded)
         return self.draws
+
+    def draws_in(self, message: Sequence[Mapping[str, Any]], allocate: Allocate) -> Draws:
+        """What a candidate is checked on, in tensors of ``allocate``."""
+        kinds = outputs_of(self.task.workload)
+        size = sum(t.bytes for t in kinds)
+        return Draws(
+            self.task,
+            draws_from(message),
+            lambda index: _read(self.reference, kinds, index * size),
+            allocate,
+        )
 
 
 def serve(channel: socket.socket) -> None:
@@ -78,12 +98,14 @@ def serve(channel: socket.socket) -> None:
             job = _Job(
                 wire.task_from(message["task"]),
                 wire.target_from(message["target"]),
+                wire.target_from(message.get("host") or message["target"]),
+                message.get("device"),
                 message["seed"],
                 TimingPlan(**message["plan"]),
                 descriptors[0],
             )
         elif message["do"] == "probe":
-            wire.send(channel, {"done": _probe(wire.target_from(message["target"]))})
+            wire.send(channel, {"done": _probe(channel, message)})
         elif message["do"] == "reference" and job is not None:
             wire.send(channel, {"done": _reference(job)})
         elif job is not None:
@@ -95,7 +117,7 @@ def _reference(job: _Job) -> dict[str, Any]:
     from autotune.measure.reference import compute_references
 
     try:
-        reference = compute_references(job.task, job.target, job.seed)
+        reference = compute_references(job.task, job.host, job.seed)
     except Exception as error:  # anything that TVM raises: the caller names the task
         return {"failed": brief(error)}
     offset = 0
@@ -146,10 +168,18 @@ def _measure(channel: socket.socket, job: _Job, message: Mapping[str, Any]) -> d
         scheduled = schedule(job.task, job.target, candidate)
         trace = scheduled.trace
         enter("build")
-        kernel = build_kernel(scheduled.module, job.task.workload, job.target)
-        enter("verify")
-        draws = job.prepare(message["draws"])
-        outcome = _run(job, draws, kernel, message["best"], enter)
+        if job.device is None:
+            kernel = build_kernel(scheduled.module, job.task.workload, job.target)
+            enter("verify")
+            outcome = _run(job, job.prepare(message["draws"]), kernel, message["best"], enter)
+        else:
+            outcome = _run_on_device(channel, job, scheduled.module, message, enter)
+    except remote.SessionLost as error:
+        return {"lost": str(error)}
+    except remote.SessionExpired:
+        outcome = TimedOut("run", job.device["limit"] if job.device else 0.0)
+    except remote.SessionCrashed as error:
+        outcome = Crashed(stage, error.signal, _signal_name(error.signal))
     except InvalidParameters as error:
         outcome = Invalid(str(error)[:_LONGEST])
     except (UnknownSpace, PackingError) as error:
@@ -183,6 +213,33 @@ def _run(
     return Measured(seconds, samples, found.error, found.tolerance)
 
 
+def _run_on_device(
+    channel: socket.socket,
+    job: _Job,
+    module: Any,
+    message: Mapping[str, Any],
+    enter: Callable[[str], None],
+) -> Outcome:
+    """As ``_run``, on the device that the other side of ``channel`` grants."""
+    assert job.device is not None
+    compiler = job.device["compiler"]
+    with (
+        remote.packaged(module, job.task.workload, job.target, compiler) as package,
+        remote.session(channel, enter) as session,
+    ):
+        enter("verify")
+        kernel = session.load(package)
+        draws = job.draws_in(message["draws"], session.allocate)
+        return _run(job, draws, kernel, message["best"], enter)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "the process that ran it left"
+
+
 def _refused(found: Comparison) -> WrongResult:
     return WrongResult(found.error, found.tolerance, found.message)
 
@@ -200,25 +257,51 @@ def _plain_target() -> Target:
     return Target("llvm", triple, "", (), "", 1, 1)
 
 
-def _probe(target: Target) -> dict[str, Any]:
-    """Build and run vector code for ``target``: whether this machine can at all."""
+def _probe(channel: socket.socket, message: Mapping[str, Any]) -> dict[str, Any]:
+    """Build and run vector code for a target: whether this machine, or the device, can at all."""
     import tvm
-    from tvm import s_tir, te
 
+    target = wire.target_from(message["target"])
     if target.cpu and not tvm.target.codegen.llvm_is_valid_cpu(target.cpu, target.triple):
         return {"failed": f"LLVM knows no CPU {target.cpu!r}"}
+    kind = TensorType((256, 256), "float32")
+    workload = Workload("", "", "", (kind, kind))
     try:
-        a = te.placeholder((256, 256), name="a")
-        b = te.compute((256, 256), lambda i, j: a[i, j] * a[i, j] + a[j, i], name="b")
-        schedule = s_tir.Schedule(tvm.IRModule({"main": te.create_prim_func([a, b])}))
-        outer, inner = schedule.get_loops(schedule.get_sblock("b"))
-        schedule.parallel(outer)
-        schedule.vectorize(schedule.split(inner, [None, target.lanes()])[1])
-        t = TensorType((256, 256), "float32")
-        kernel = build_kernel(schedule.mod, Workload("", "", "", (t, t)), target)
-        source = tvm.runtime.tensor(np.ones((256, 256), np.float32))
-        result = tvm.runtime.tensor(poison(t))
-        kernel.function(source, result)
-        return {"right": bool((result.numpy() == 2).all())}
+        module = _vector_code(target)
+        if message.get("device") is None:
+            kernel = build_kernel(module, workload, target)
+            source, result = Guarded(kind), Guarded(kind)
+            return _doubles(kernel, source, result)
+        with (
+            remote.packaged(module, workload, target, message["device"]["compiler"]) as package,
+            remote.session(channel, lambda stage: wire.send(channel, {"at": stage})) as session,
+        ):
+            wire.send(channel, {"at": "verify"})
+            threads = session.threads()
+            there = session.load(package)
+            found = _doubles(there, session.allocate(kind), session.allocate(kind))
+            return {**found, "threads": threads}
+    except remote.SessionLost as error:
+        return {"lost": str(error)}
+    except remote.SessionCrashed as error:
+        return {"failed": _signal_name(error.signal)}
     except Exception as error:  # LLVM refuses a CPU or a feature in several ways
         return {"failed": brief(error)}
+
+
+def _vector_code(target: Target) -> Any:
+    from tvm import IRModule, s_tir, te
+
+    a = te.placeholder((256, 256), name="a")
+    b = te.compute((256, 256), lambda i, j: a[i, j] * a[i, j] + a[j, i], name="b")
+    schedule = s_tir.Schedule(IRModule({"main": te.create_prim_func([a, b])}))
+    outer, inner = schedule.get_loops(schedule.get_sblock("b"))
+    schedule.parallel(outer)
+    schedule.vectorize(schedule.split(inner, [None, target.lanes()])[1])
+    return schedule.mod
+
+
+def _doubles(kernel: Kernel, source: Buffer, result: Buffer) -> dict[str, Any]:
+    source.fill(np.ones(source.array.shape, np.float32))
+    kernel.function(source.tensor, result.tensor)
+    return {"right": bool((result.array == 2).all())}

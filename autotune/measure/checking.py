@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autotune.measure.data import Array, inputs_of, make_inputs, outputs_of
-from autotune.measure.guard import Guarded
+from autotune.measure.guard import Allocate, Buffer, Guarded
 from autotune.measure.kernel import Kernel
 from autotune.measure.reference import Draw
 from autotune.measure.verify import Comparison, compare, tolerance_of
@@ -26,7 +26,7 @@ _LONG_SECONDS = 1.0
 class Given:
     """The inputs of one draw and what is to be computed from them."""
 
-    inputs: list[Guarded]
+    inputs: list[Buffer]
     sums: list[int]
     expected: list[Array]
 
@@ -35,12 +35,20 @@ class Draws:
     """The draws of one task, each made when it is first needed and kept."""
 
     def __init__(
-        self, task: Task, names: tuple[Draw, ...], expected: Callable[[int], list[Array]]
+        self,
+        task: Task,
+        names: tuple[Draw, ...],
+        expected: Callable[[int], list[Array]],
+        allocate: Allocate = Guarded,
     ) -> None:
-        """``expected(i)`` reads the reference outputs for ``names[i]``."""
+        """``expected(i)`` reads the reference outputs for ``names[i]``.
+
+        ``allocate`` makes tensors where the kernel runs.
+        """
         self.task = task
         self.names = names
         self.tolerance = tolerance_of(task.workload)
+        self.allocate = allocate
         self._expected = expected
         self._made: dict[int, Given] = {}
 
@@ -49,7 +57,9 @@ class Draws:
             draw, work = self.names[index], self.task.workload
             arrays = make_inputs(work, draw.variant, draw.seed)
             kinds = inputs_of(work)
-            inputs = [Guarded.of(a, kind) for a, kind in zip(arrays, kinds, strict=True)]
+            inputs = [self.allocate(kind) for kind in kinds]
+            for tensor, array in zip(inputs, arrays, strict=True):
+                tensor.fill(array)
             sums = [tensor.checksum() for tensor in inputs]
             self._made[index] = Given(inputs, sums, self._expected(index))
         return self._made[index]
@@ -71,10 +81,10 @@ class Checked:
 
 def check(kernel: Kernel, draws: Draws) -> Checked:
     """Run ``kernel`` twice on the first draw. Where it is not right, the comparison says why."""
-    results = [Guarded(kind) for kind in outputs_of(draws.task.workload)]
+    results = [draws.allocate(kind) for kind in outputs_of(draws.task.workload)]
     # A kernel that is wrong may have written anywhere: these are looked at, too.
-    packed: list[Guarded] = []
-    arguments = _arguments(kernel, draws[0], results, packed)
+    packed: list[Buffer] = []
+    arguments = _arguments(kernel, draws, 0, results, packed)
     comparison, bits = _runs(kernel, draws, 0, arguments, results, packed, 2)
 
     def again() -> Comparison:
@@ -89,7 +99,7 @@ def check(kernel: Kernel, draws: Draws) -> Checked:
             if time.monotonic() - started > _LONG_SECONDS:
                 break
             packed.clear()
-            prepared = _arguments(kernel, draws[index], results, packed)
+            prepared = _arguments(kernel, draws, index, results, packed)
             found, _ = _runs(kernel, draws, index, prepared, results, packed, _MORE_RUNS)
             if not found.right:
                 message = f"{found.message} (on {_named(draws.names, draw)})"
@@ -101,13 +111,13 @@ def check(kernel: Kernel, draws: Draws) -> Checked:
 
 
 def _arguments(
-    kernel: Kernel, given: Given, results: list[Guarded], packed: list[Guarded]
+    kernel: Kernel, draws: Draws, index: int, results: list[Buffer], packed: list[Buffer]
 ) -> list[Any]:
     def allocate(kind: Any) -> Any:
-        packed.append(Guarded(kind))
+        packed.append(draws.allocate(kind))
         return packed[-1].tensor
 
-    return kernel.pack([t.tensor for t in (*given.inputs, *results)], allocate)
+    return kernel.pack([t.tensor for t in (*draws[index].inputs, *results)], allocate)
 
 
 def _runs(
@@ -115,8 +125,8 @@ def _runs(
     draws: Draws,
     index: int,
     arguments: list[Any],
-    results: list[Guarded],
-    packed: list[Guarded],
+    results: list[Buffer],
+    packed: list[Buffer],
     count: int,
 ) -> tuple[Comparison, list[bytes]]:
     """Run ``count`` times on the same inputs; compare the runs, then the result."""
@@ -142,7 +152,7 @@ def _runs(
     return compare([r.array for r in results], given.expected, draws.tolerance), bits
 
 
-def _strays(given: Given, results: list[Guarded], packed: list[Guarded]) -> str:
+def _strays(given: Given, results: list[Buffer], packed: list[Buffer]) -> str:
     """What was written that is none of the kernel's business; "" where nothing was."""
     for position, result in enumerate(results):
         if not result.intact:

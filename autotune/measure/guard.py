@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,6 +16,45 @@ ZONE = 1 << 14
 _ALIGNMENT = 64  # what TVM's code may assume of its arguments
 # As a float of any width this is a NaN, so that reading past the end is seen in the result.
 _PATTERN = np.tile(np.array([0xF5, 0xFF], np.uint8), ZONE // 2)
+
+
+class Buffer(Protocol):
+    """A tensor that is watched, in this process or on a device.
+
+    ``tensor`` is TVM's, ``array`` is what is in it, as numpy sees it.
+    """
+
+    tensor: Any
+
+    @property
+    def array(self) -> Array:
+        """The contents."""
+
+    def fill(self, array: Array) -> None:
+        """Write ``array``, which is of the same shape and dtype."""
+
+    def poison(self) -> None:
+        """Fill with what no kernel computes, so that an element that is not written is seen."""
+
+    def bits(self) -> bytes:
+        """A copy of the contents, to be compared bit by bit."""
+
+    def checksum(self) -> int:
+        """A number that changes when any one byte does."""
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing around the tensor was written."""
+
+
+Allocate = Callable[[TensorType], Buffer]
+
+
+def checksum_of(contents: Array) -> int:
+    """A number that changes when any one of these bytes (uint8) does; as fast as reading."""
+    words = contents[: contents.size // 8 * 8].view(np.uint64)
+    rest = contents[words.size * 8 :].astype(np.uint64)
+    return int(np.add.reduce(words)) * 4096 + int(rest @ (1 << np.arange(rest.size)))
 
 
 class Guarded:
@@ -43,8 +83,12 @@ class Guarded:
     def of(cls, array: Array, kind: TensorType) -> Guarded:
         """A copy of ``array``, which is of ``kind``."""
         made = cls(kind)
-        made.array[...] = array
+        made.fill(array)
         return made
+
+    def fill(self, array: Array) -> None:
+        """Write ``array``, which is of the same shape and dtype."""
+        self.array[...] = array
 
     def poison(self) -> None:
         """Fill with what no kernel computes, so that an element that is not written is seen."""
@@ -56,9 +100,7 @@ class Guarded:
 
     def checksum(self) -> int:
         """A number that changes when any one byte does; as fast as reading."""
-        words = self._bytes[: self._bytes.size // 8 * 8].view(np.uint64)
-        rest = self._bytes[words.size * 8 :].astype(np.uint64)
-        return int(np.add.reduce(words)) * 4096 + int(rest @ (1 << np.arange(rest.size)))
+        return checksum_of(self._bytes)
 
     @property
     def intact(self) -> bool:

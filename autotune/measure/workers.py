@@ -1,0 +1,278 @@
+"""What runners with workers have in common: candidates are judged in processes that may die.
+
+Whether the code runs there or on a device is for the runners themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autotune.errors import AutotuneError
+from autotune.measure import wire
+from autotune.measure.base import Limits, Measurement, Runner, TaskNotMeasurable
+from autotune.measure.data import outputs_of
+from autotune.measure.outcome import Crashed, Measured, Outcome, TimedOut, WrongResult
+from autotune.measure.process import LimitPassed, WorkerDied, WorkerProcess, Zygote, ZygoteFailed
+from autotune.measure.timing import TimingPlan
+from search_spaces.task import Candidate, Target, Task
+
+_START_SECONDS = 180.0
+_CANDIDATES_PER_WORKER = 500
+_DOUBTFUL = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT}
+"""Deaths that an earlier candidate of the same worker may have caused, by writing out of bounds."""
+_MOST_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The file in memory with the outputs to compare with, for each draw of inputs in turn."""
+
+    descriptor: int
+    draws: list[dict[str, Any]]
+    precision: str
+
+
+class WorkerRunner(Runner):
+    """Takes candidates one at a time to a worker, and replaces the worker that one of them ended.
+
+    When a candidate crashes, hangs, eats memory or computes something wrong, its outcome says why.
+    ``incumbents`` holds the best time in seconds by workload key: a candidate that is clearly
+    slower is stopped early. It is kept up to date here, and may be filled from a database before.
+    Belongs to one thread.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        limits: Limits | None,
+        *,
+        plugins: Sequence[str],
+        plan: TimingPlan | None,
+        reference_seconds: float,
+        seed: int,
+        threads: int,
+    ) -> None:
+        """Start the processes in the background; what they run here uses ``threads`` threads."""
+        self.target = target
+        self.limits = limits or Limits()
+        self.incumbents: dict[str, float] = {}
+        self._plugins = tuple(plugins)
+        self._plan = plan or TimingPlan()
+        self._reference_seconds = reference_seconds
+        self._seed = seed
+        self._threads = threads
+        self._references: dict[str, Reference] = {}
+        self._worker: WorkerProcess | None = None
+        self._zygote: Zygote | None = Zygote(threads, self._plugins)
+
+    @abstractmethod
+    def _probe(self) -> None:
+        """Run a first kernel: a target whose code cannot run is found before any task.
+
+        Called before each task; raises ``TargetError``.
+        """
+
+    def _task_message(self, task: Task) -> dict[str, Any]:
+        """What a worker is told before the candidates of ``task``."""
+        return {
+            "do": "task",
+            "task": wire.task_message(task),
+            "target": asdict(self.target),
+            "seed": self._seed,
+            "plan": asdict(self._plan),
+        }
+
+    def _entered(self, told: wire.Message, worker: WorkerProcess, deadline: float) -> float:
+        """Called when ``worker`` begins a stage (``told["at"]``).
+
+        ``deadline`` is that of the stage before; returns when this one must end. Both are
+        ``time.monotonic()`` seconds.
+        """
+        if told["at"] == "verify":
+            return time.monotonic() + self.limits.run_seconds
+        return deadline
+
+    def _excuse(self, stage: str, reason: str, done: Mapping[str, Any]) -> None:
+        """Called with what ended a stage too early: raises where that is not the candidate's fault.
+
+        ``done`` is the worker's last message, empty where it died or its time was over.
+        """
+
+    def run(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[Measurement]:
+        """Yield one measurement for each candidate, in order.
+
+        Raises ``TargetError`` where this machine cannot run the target's code, and
+        ``TaskNotMeasurable`` where the task's reference cannot be computed.
+        """
+        self._probe()
+        reference = self._reference(task)
+        for candidate in candidates:
+            measurement = self._measure(task, reference, candidate)
+            outcome = measurement.outcome
+            if isinstance(outcome, Measured):
+                best = self.incumbents.get(task.workload.key, outcome.seconds)
+                self.incumbents[task.workload.key] = min(best, outcome.seconds)
+            yield measurement
+
+    def close(self) -> None:
+        """End every process and forget every reference."""
+        self._discard()
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+        for reference in self._references.values():
+            os.close(reference.descriptor)
+        self._references.clear()
+
+    def __del__(self) -> None:
+        if getattr(self, "_zygote", None) is not None:
+            self.close()
+
+    def _fork(self) -> WorkerProcess:
+        """The worker in hand, or a new one. A zygote that died is started again."""
+        if self._worker is None:
+            for attempt in (0, 1):
+                if self._zygote is None:
+                    self._zygote = Zygote(self._threads, self._plugins)
+                try:
+                    self._zygote.wait_ready(_START_SECONDS)
+                    self._worker = WorkerProcess(self._zygote, self.limits.memory_bytes)
+                    break
+                except ZygoteFailed as error:
+                    self._zygote.close()
+                    self._zygote = None
+                    if attempt:
+                        raise AutotuneError(f"the measuring process failed: {error}") from error
+        assert self._worker is not None
+        return self._worker
+
+    def _discard(self) -> tuple[int, str]:
+        """End the worker in hand; returns the signal that ended it and its last words."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return 0, ""
+        try:
+            return worker.end()
+        except ZygoteFailed:
+            if self._zygote is not None:
+                self._zygote.close()
+            self._zygote = None
+            return int(signal.SIGKILL), "the measuring processes were killed from outside"
+
+    def reference_precision(self, task: Task) -> str:
+        """What the outputs to compare with were computed in: "float64" or "as written".
+
+        Raises ``TaskNotMeasurable`` where they cannot be computed.
+        """
+        return self._reference(task).precision
+
+    def _reference(self, task: Task) -> Reference:
+        """The outputs to compare with, computed on the first call."""
+        key = task.workload.key
+        if key in self._references:
+            return self._references[key]
+        size = sum(t.bytes for t in outputs_of(task.workload))
+        descriptor = os.memfd_create("autotune-reference", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        reason = ""
+        try:
+            os.ftruncate(descriptor, _MOST_DRAWS * size)  # what is not written takes no memory
+            worker = self._prepared(task, descriptor)
+            worker.send({"do": "reference"})
+            answer = worker.receive(time.monotonic() + self._reference_seconds)["done"]
+            reason = answer.get("failed", "")
+        except LimitPassed:
+            self._discard()
+            reason = f"it takes more than {self._reference_seconds:g} s"
+        except WorkerDied:
+            number, words = self._discard()
+            reason = f"it died of signal {number} {words}"
+        except BaseException:
+            os.close(descriptor)
+            self._discard()
+            raise
+        if reason:
+            os.close(descriptor)
+            raise TaskNotMeasurable(
+                f"the reference of {task.workload.name} cannot be computed: {reason}"
+            )
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)  # no candidate can change it
+        self._references[key] = Reference(descriptor, answer["draws"], answer["precision"])
+        return self._references[key]
+
+    def _prepared(self, task: Task, reference: int) -> WorkerProcess:
+        """A worker that knows ``task``."""
+        if self._worker is not None and self._worker.candidates >= _CANDIDATES_PER_WORKER:
+            self._discard()
+        worker = self._fork()
+        if worker.task != task.workload.key:
+            worker.send(self._task_message(task), [reference])
+            worker.task = task.workload.key
+        return worker
+
+    def _measure(self, task: Task, reference: Reference, candidate: Candidate) -> Measurement:
+        fresh = self._worker is None or self._worker.candidates == 0
+        measurement = self._attempt(task, reference, candidate)
+        outcome = measurement.outcome
+        if not fresh and isinstance(outcome, Crashed) and outcome.signal in _DOUBTFUL:
+            return self._attempt(task, reference, candidate)
+        return measurement
+
+    def _attempt(self, task: Task, reference: Reference, candidate: Candidate) -> Measurement:
+        stage, trace = "schedule", ""
+        seconds: dict[str, float] = {}
+        outcome: Outcome
+        try:
+            worker = self._prepared(task, reference.descriptor)
+            worker.candidates += 1
+            worker.send(
+                {
+                    "do": "measure",
+                    "candidate": wire.candidate_message(candidate),
+                    "draws": reference.draws,
+                    "best": self.incumbents.get(task.workload.key),
+                }
+            )
+            deadline = time.monotonic() + self.limits.build_seconds
+            while "done" not in (message := worker.receive(deadline)):
+                stage, trace, seconds = message["at"], message["trace"], message["seconds"]
+                deadline = self._entered(message, worker, deadline)
+            done = message["done"]
+            self._excuse(stage, "", done)
+            trace, seconds = done["trace"], done["seconds"]
+            outcome = wire.outcome_from(done["outcome"])
+        except LimitPassed:
+            self._discard()
+            self._excuse(stage, "no answer", {})
+            building = stage in ("schedule", "build")
+            limit = self.limits.build_seconds if building else self.limits.run_seconds
+            return Measurement(
+                candidate, TimedOut("build" if building else "run", limit), trace, seconds
+            )
+        except (WorkerDied, wire.BadMessage) as error:
+            number, words = self._discard()
+            cause = ": ".join(filter(None, (_cause(number) or str(error), words)))
+            self._excuse(stage, cause, {})
+            outcome = Crashed(stage, number, cause)
+        except BaseException:
+            self._discard()  # interrupted: the worker is busy with what nobody will read
+            raise
+        if isinstance(outcome, WrongResult | Crashed):
+            self._discard()  # it may have written anywhere
+        else:
+            worker.noise()
+        return Measurement(candidate, outcome, trace, seconds)
+
+
+def _cause(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return ""

@@ -1,0 +1,275 @@
+"""Measuring over TVM's RPC: tracker and servers on this machine, killed when it hurts most."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autotune.errors import DeviceError, InputError, TargetError
+from autotune.measure.base import Limits, Measurement, Runner
+from autotune.measure.outcome import Crashed, Measured, TimedOut, WrongResult
+from autotune.measure.rpc import RPCRunner
+from autotune.measure.timing import TimingPlan
+from autotune.measure.tracker import Tracker
+from autotune.search.budget import Budget
+from autotune.search.loop import tune_tasks
+from autotune.search.settings import SearchSettings
+from search_spaces.registry import unregister
+from search_spaces.task import Candidate, Target, Task
+from tests.compiler.devices import Devices, free_port, kill
+from tests.compiler.measuring import host, matmul
+from tests.compiler.test_runner_contract import PLUGIN, Candidates, candidate
+from tuning_db.database import TuningDatabase
+
+pytest.importorskip("tornado", reason="TVM's tracker needs tornado")
+
+LIMITS = Limits(build_seconds=5.0, run_seconds=2.0, memory_bytes=512 << 20)
+Server = subprocess.Popen[bytes]
+
+
+def on(key: str) -> Target:
+    return replace(host(), device=key)
+
+
+@pytest.fixture(scope="module")
+def devices() -> Iterator[Devices]:
+    with Devices() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(devices: Devices) -> Server:
+    return devices.serve("board")
+
+
+@pytest.fixture(scope="module")
+def shared(devices: Devices, server: Server) -> Iterator[RPCRunner]:
+    with runner_of(devices, "board") as made:
+        yield made
+
+
+def runner_of(devices: Devices, key: str, wait: float = 20.0, seconds: float = 2.0) -> RPCRunner:
+    limits = replace(LIMITS, run_seconds=seconds)
+    return RPCRunner(on(key), devices.tracker, limits, wait_seconds=wait, plugins=[PLUGIN])
+
+
+class TestRPCRunner(Candidates):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def runner(cls, shared: RPCRunner) -> Runner:
+        return shared
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return matmul()
+
+
+def measure(runner: Runner, task: Task, *candidates: Candidate) -> list[Measurement]:
+    return list(runner.run(task, candidates))
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("wild_write", signal.SIGSEGV), ("aborts", signal.SIGABRT), ("kernel_exits", 0)],
+)
+def test_the_signal_of_a_crash_on_the_device_is_known(
+    shared: RPCRunner, server: Server, task: Task, name: str, number: int
+) -> None:
+    crashed, good = measure(shared, task, candidate(name), candidate("tiled"))
+    assert isinstance(crashed.outcome, Crashed), crashed.outcome
+    assert (crashed.outcome.stage, crashed.outcome.signal) == ("verify", number)
+    assert crashed.trace and "build" in crashed.seconds
+    assert isinstance(good.outcome, Measured)
+    assert server.poll() is None
+
+
+def test_an_endless_kernel_frees_the_device_when_its_time_is_over(
+    shared: RPCRunner, task: Task
+) -> None:
+    begun = time.monotonic()
+    endless, good = measure(shared, task, candidate("kernel_hangs"), candidate("packed", 8))
+    assert endless.outcome == TimedOut("run", LIMITS.run_seconds)
+    assert isinstance(good.outcome, Measured)
+    assert time.monotonic() - begun < LIMITS.run_seconds + 3.0
+
+
+def test_further_inputs_are_checked_on_the_device(shared: RPCRunner) -> None:
+    (wrong,) = measure(shared, matmul(24, 40, 16), candidate("wrong_on_zeros", 8))
+    assert isinstance(wrong.outcome, WrongResult), wrong.outcome
+    assert "on zeros inputs" in wrong.outcome.message
+
+
+def test_linked_on_the_device(devices: Devices, server: Server, task: Task) -> None:
+    with runner_of(devices, "board") as runner:
+        runner._compiler = None
+        (good,) = measure(runner, task, candidate("packed", 8))
+        assert isinstance(good.outcome, Measured), good.outcome
+
+
+def test_a_server_that_comes_back_in_time_loses_nothing(devices: Devices, task: Task) -> None:
+    servers = [devices.serve("comes-back")]
+    told: list[str] = []
+
+    def restart(line: str) -> None:
+        told.append(line)
+        servers.append(devices.serve("comes-back"))
+
+    wanted = [candidate("tiled", tile) for tile in (4, 8, 16)]
+    with runner_of(devices, "comes-back") as runner:
+        runner._status = restart
+        plain = runner._entered
+
+        def entered(message, worker, deadline):  # type: ignore[no-untyped-def]
+            if message["at"] == "run" and len(came) == 1 and len(servers) == 1:
+                kill(servers[0])
+            return plain(message, worker, deadline)
+
+        runner._entered = entered  # type: ignore[method-assign]
+        came: list[Measurement] = []
+        for measurement in runner.run(task, wanted):
+            came.append(measurement)
+    assert [m.candidate for m in came] == wanted
+    assert all(isinstance(m.outcome, Measured) for m in came), came
+    assert len(told) == 1 and "comes-back" in told[0]
+
+
+def test_a_server_that_stays_away_is_reported_and_what_was_measured_is_kept(
+    devices: Devices, tmp_path: Path
+) -> None:
+    from tests.compiler import search_plugin
+
+    search_plugin.register(search_plugin.Loops())
+    server = devices.serve("goes")
+    target = on("goes")
+    settings = SearchSettings(budget=Budget(12), sampler="random", batch=4)
+    try:
+        with (
+            TuningDatabase.open(tmp_path / "tuning.db") as database,
+            RPCRunner(
+                target,
+                devices.tracker,
+                LIMITS,
+                wait_seconds=15.0,
+                plugins=["tests.compiler.search_plugin"],
+                plan=TimingPlan(most=3),
+            ) as runner,
+        ):
+
+            def stop(progress: object) -> None:
+                nonlocal gone
+                if not gone and len(list(database.records())) == 3:
+                    kill(server)
+                    runner._wait_seconds = 1.5
+                    gone = time.monotonic()
+
+            gone = 0.0
+            with pytest.raises(DeviceError, match="no device 'goes'.*autotune device"):
+                tune_tasks([matmul(128, 128, 128)], target, runner, database, settings, stop)
+            assert 1.0 < time.monotonic() - gone < 6.0
+            records = list(database.records())
+            assert [record.outcome for record in records] == ["measured"] * 3
+            assert {record.target for record in records} == {target.digest}
+            assert list(database.records(target=on("other").digest)) == []
+    finally:
+        unregister(search_plugin.Loops.name)
+
+
+def test_tvms_own_server_ends_with_a_crash_and_that_is_told(devices: Devices, task: Task) -> None:
+    devices.serve_by_tvm("plain")
+    with runner_of(devices, "plain") as runner:
+        wanted = [candidate("tiled"), candidate("wild_write"), candidate("packed", 8)]
+        results = runner.run(task, wanted)
+        assert isinstance(next(results).outcome, Measured)
+        runner._wait_seconds = 1.0
+        with pytest.raises(DeviceError, match="no device 'plain'"):
+            next(results)
+
+
+def test_crashes_on_servers_that_do_not_tell_are_crashes(devices: Devices, task: Task) -> None:
+    for _ in range(3):
+        devices.serve_by_tvm("several")
+    with runner_of(devices, "several") as runner:
+        crashed, good = measure(runner, task, candidate("wild_write"), candidate("tiled"))
+    assert isinstance(crashed.outcome, Crashed), crashed.outcome
+    assert "lost twice" in crashed.outcome.message
+    assert isinstance(good.outcome, Measured), good.outcome
+
+
+def test_a_tracker_that_does_not_answer_is_named(task: Task) -> None:
+    tracker = Tracker("127.0.0.1", free_port())
+    begun = time.monotonic()
+    with (
+        RPCRunner(on("board"), tracker, LIMITS, wait_seconds=1.0, plugins=[PLUGIN]) as runner,
+        pytest.raises(DeviceError, match=f"no RPC tracker answers at {tracker}.*rpc_tracker"),
+    ):
+        next(runner.run(task, [candidate("tiled")]))
+    assert time.monotonic() - begun < 20
+
+
+def test_a_device_in_use_is_told_from_one_that_is_missing(devices: Devices, server: Server) -> None:
+    from tvm import rpc
+
+    lease = devices.tracker.lease("board", time.monotonic() + 20)
+    held = rpc.connect(lease.host, lease.port, lease.match)
+    try:
+        with pytest.raises(DeviceError, match="every device 'board' .* is in use"):
+            devices.tracker.lease("board", time.monotonic())
+    finally:
+        held.get_function("CloseRPCConnection")()
+    with pytest.raises(DeviceError, match="no device 'missing'"):
+        devices.tracker.lease("missing", time.monotonic())
+
+
+def test_too_few_threads_and_foreign_code_are_refused_before_any_candidate(
+    devices: Devices, server: Server, task: Task
+) -> None:
+    many = replace(on("board"), threads=3)
+    with (
+        RPCRunner(many, devices.tracker, LIMITS, plugins=[PLUGIN]) as runner,
+        pytest.raises(TargetError, match="--threads"),
+    ):
+        next(runner.run(task, [candidate("tiled")]))
+    arm = Target("llvm", "aarch64-linux-gnu", "generic", ("+neon",), "arm", 2, 2, device="board")
+    with (
+        RPCRunner(arm, devices.tracker, LIMITS, plugins=[PLUGIN]) as runner,
+        pytest.raises(TargetError, match="does not work on the device 'board'"),
+    ):
+        next(runner.run(task, [candidate("tiled")]))
+
+
+def test_what_names_no_device_is_refused() -> None:
+    with pytest.raises(TargetError, match="--key"):
+        RPCRunner(host(), "127.0.0.1:9190")
+    for address in ("", "9190", "host:", "host:port", ":9190", "host:99999"):
+        with pytest.raises(InputError, match="HOST:PORT"):
+            RPCRunner(on("board"), address)
+
+
+def test_the_key_is_part_of_the_target() -> None:
+    assert on("a").digest != on("b").digest != host().digest
+    assert replace(on("a"), device="").digest == host().digest
+
+
+def test_a_server_that_is_killed_takes_its_session_along(devices: Devices) -> None:
+    from tvm import rpc
+
+    server = devices.serve("short-lived")
+    lease = devices.tracker.lease("short-lived", time.monotonic() + 20)
+    held = rpc.connect(lease.host, lease.port, lease.match)
+    held.get_function("runtime.NumThreads")()
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    assert len(children) == 1
+    os.kill(server.pid, signal.SIGKILL)
+    server.wait()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{children[0]}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{children[0]}").exists()
