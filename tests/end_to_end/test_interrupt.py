@@ -86,10 +86,8 @@ def in_finals(tuner: Tuner) -> bool:
     [
         (at_once, os.killpg),
         (comparing, os.kill),
-        (comparing, os.killpg),
         (starting, os.killpg),
         (searching, os.kill),
-        (searching, os.killpg),
         (in_finals, os.killpg),
     ],
     ids=lambda value: value.__name__,
@@ -108,7 +106,7 @@ def test_interrupted(
     assert not (tmp_path / "artifact").exists()
     kept = snapshot(tuner.database, tmp_path / "copy")
     assert len(kept) >= known, "what was measured is there, and the file is sound"
-    if moment is searching and send is os.killpg:
+    if moment is searching:
         continued = json.loads(autotune(*tuner.words, "--json").stdout)
         assert continued["trials"]["all"] == TRIALS
         assert continued["trials"]["new"] == TRIALS - len(kept)
