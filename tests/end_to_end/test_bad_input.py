@@ -127,7 +127,6 @@ def with_foreign_operators(path: Path) -> None:
 
 
 def resize(path: Path, **attributes: Any) -> None:
-    # A shape of its own for the output: a fault of the tools must not hide the one looked for.
     nodes = [node("Resize", ["x", "", "", "size"], ["y"], mode="linear", **attributes)]
     model(path, nodes, {"x": (1, 2, 8, 8)}, weights={"size": [1, 2, 3, 3]}, opset=19)
 
