@@ -101,7 +101,15 @@ def tune(
         raise InputError(f"the time for the search must be more than nothing, not {seconds} s")
     _check_sampler(sampler)
     resolved = _resolve(target, threads, device.key if device is not None else "")
-    if resolved.device and device is None:
+    if device is not None:
+        from autotune.measure.tracker import Tracker
+
+        Tracker.parse(device.tracker)
+        if not resolved.device:
+            raise TargetError(
+                "a device that is measured over the network needs a name at its tracker: use --key"
+            )
+    elif resolved.device:
         raise TargetError(
             f"the target is the device {resolved.device!r}: say with --rpc HOST:PORT where the "
             "tracker is that knows it"

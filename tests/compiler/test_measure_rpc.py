@@ -13,7 +13,7 @@ import pytest
 
 from autotune.errors import DeviceError, InputError, TargetError
 from autotune.measure.base import Limits, Measurement, Runner
-from autotune.measure.outcome import Crashed, Measured, TimedOut, WrongResult
+from autotune.measure.outcome import BuildFailed, Crashed, Measured, TimedOut, WrongResult
 from autotune.measure.rpc import RPCRunner
 from autotune.measure.timing import TimingPlan
 from autotune.measure.tracker import Tracker
@@ -105,14 +105,21 @@ def test_further_inputs_are_checked_on_the_device(shared: RPCRunner) -> None:
     assert "on zeros inputs" in wrong.outcome.message
 
 
-def test_linked_on_the_device(
-    shared: RPCRunner, task: Task, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("compiler", "kind"), [(None, Measured), ("cc", Measured), ("no-such-compiler", BuildFailed)]
+)
+def test_linked_on_the_device_or_by_a_given_compiler(
+    shared: RPCRunner,
+    task: Task,
+    monkeypatch: pytest.MonkeyPatch,
+    compiler: str | None,
+    kind: type,
 ) -> None:
-    monkeypatch.setattr(shared, "_compiler", None)
+    monkeypatch.setattr(shared, "_compiler", compiler)
     shared._discard()  # a worker is told once for each task how to link
-    (good,) = measure(shared, task, candidate("packed", 8))
+    (found,) = measure(shared, task, candidate("packed", 8))
     shared._discard()
-    assert isinstance(good.outcome, Measured), good.outcome
+    assert type(found.outcome) is kind, found.outcome
 
 
 def test_a_server_that_comes_back_in_time_loses_nothing(devices: Devices, task: Task) -> None:
