@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.errors import ArtifactError, InputError, ModelError, TargetError
 from search_spaces.task import Target
+from tuning_db.drift import DISTURBED
 
 if TYPE_CHECKING:
     from autotune.artifact.manifest import ChosenSchedule, Manifest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from autotune.measure.tracker import Device
     from autotune.search.progress import Progress, SearchSummary
     from autotune.search.study import SamplerFactory
+    from autotune.search.verification import Verification
 
 Shapes = Mapping[str, tuple[int, ...]]
 Status = Callable[[str], None]
@@ -146,6 +148,41 @@ def tune(
     if output is not None and summary.stopped != "interrupted":
         compiled = _build(imported, import_check, fused, database, output, status)
     return TuneResult(summary, import_check, compiled, untunable)
+
+
+def verify(
+    database: str | Path = "tuning.db",
+    target: str | Target = "native",
+    above: float = DISTURBED,
+    threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    status: Status | None = None,
+) -> Verification:
+    """Measure on this machine again what was measured while the machine was disturbed.
+
+    That is every candidate on ``target`` whose latest record was taken while a fixed kernel was
+    more than ``above`` times slower than undisturbed. The finals of their tasks are held again.
+    Raises a ``UserError``; an interruption is no error, ``result.interrupted`` is then true.
+    """
+    from autotune.database import open_database
+    from autotune.measure.local import LocalRunner
+    from autotune.search import verification
+    from autotune.target import check_measurable
+
+    if not above > 1:
+        raise InputError(f"a disturbed machine is more than 1 times slower, not {above}")
+    resolved = _resolve(target, threads)
+    check_measurable(resolved)
+    with open_database(database, create=False) as opened:
+        if opened.target(resolved.digest) is None:
+            known = ", ".join(f"{row.model} ({row.digest[:12]})" for row in opened.targets())
+            raise TargetError(
+                f"{database} holds no records of this target (of {resolved.threads} threads), but "
+                f"of {known or 'none'}: name the target with --target and --threads"
+            )
+        _tell(status, "measuring disturbed records again")
+        with LocalRunner(resolved) as runner:
+            return verification.verify(opened, resolved, runner, above=above, progress=progress)
 
 
 def compile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from autotune.cli import bench, compile, db, device, run, target, tune
+from autotune.cli import bench, compile, db, device, run, target, tune, verify
 
 app = typer.Typer(
     help="Tune, compile and run deep-learning models on this CPU.",
@@ -16,6 +16,7 @@ app.command()(compile.compile)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(device.device)
+db.app.command()(verify.verify)
 app.add_typer(db.app, name="db")
 app.add_typer(target.app, name="target")
 app.command()(target.plugins)

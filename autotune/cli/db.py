@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from autotune.cli.db_tables import (
+    disturbed_ids,
+    drift_shown,
     microseconds,
     print_json,
     print_table,
@@ -85,6 +87,9 @@ def list_records(
     target: TargetOption = None,
     outcome: Annotated[str | None, typer.Option(help="Only records of this outcome.")] = None,
     run: Annotated[str | None, typer.Option(help="Only records of this run.")] = None,
+    disturbed: Annotated[
+        bool, typer.Option("--disturbed", help="Only what `db verify` would measure again.")
+    ] = False,
     last: Annotated[int, typer.Option(min=1, help="How many of the latest to show.")] = 40,
     as_json: AsJson = False,
 ) -> None:
@@ -94,26 +99,30 @@ def list_records(
     if outcome is not None and outcome not in OUTCOMES:
         raise DatabaseError(f"there is no outcome {outcome!r}: use one of {', '.join(OUTCOMES)}")
     with _reading(db) as database:
+        only = target_meant(database, target)
         found = list(
             database.records(
                 workload_meant(database, workload),
-                target_meant(database, target),
+                only,
                 outcome=outcome,
                 run=run,
-                last=last,
+                last=None if disturbed else last,
             )
         )
+        if disturbed:
+            spoilt = disturbed_ids(database, only)
+            found = [record for record in found if record.id in spoilt][-last:]
         names = {row.key: row.name for row in database.workloads()}
     if as_json:
         print_json([record_dict(record, names, trace=False) for record in found])
         return
     print_table(
         "Records",
-        ("id", "workload", "target", "outcome", "µs", "space", "parameters", "time"),
+        ("id", "workload", "target", "outcome", "µs", "drift", "space", "parameters", "time"),
         [
             (record.id, names[record.workload], record.target[:12])
             + (record.outcome + (" (again)" if record.final else ""), microseconds(record))
-            + (record.space, record.parameters, record.time[:19])
+            + (drift_shown(record), record.space, record.parameters, record.time[:19])
             for record in found
         ],
     )

@@ -59,6 +59,21 @@ def microseconds(record: Record) -> str:
     return "" if record.seconds is None else f"{record.seconds * 1e6:.2f}"
 
 
+def drift_shown(record: Record) -> str:
+    """How many times slower the machine was than undisturbed, as the run that measured saw it."""
+    detail = parsed(record.detail)
+    drift = detail.get("drift") if isinstance(detail, dict) else None
+    return f"{drift:.2f}" if isinstance(drift, int | float) else ""
+
+
+def disturbed_ids(database: TuningDatabase, target: str | None) -> set[int]:
+    """Ids of the records that `db verify` would repeat, on ``target`` or on every one."""
+    from tuning_db.drift import disturbed
+
+    digests = [row.digest for row in database.targets()] if target is None else [target]
+    return {row.id for digest in digests for row in disturbed(database, digest)}
+
+
 def record_dict(record: Record, names: dict[str, str], *, trace: bool) -> dict[str, Any]:
     values = asdict(record) | {"workload_name": names[record.workload]}
     for name in ("parameters", "detail", "versions"):

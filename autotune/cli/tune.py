@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,6 +121,7 @@ def described(result: TuneResult) -> dict[str, Any]:
         "message": search.message,
         "trials": {"all": search.done, "new": search.new, "failed": dict(search.failures)},
         "seconds": search.elapsed,
+        "drift": asdict(search.drift),
         "latency": search.latency,
         "baseline": search.baseline,
         "tasks": [
@@ -153,5 +155,7 @@ def _print(result: TuneResult) -> None:
             f"({search.baseline / search.latency:.2f}x), {better} of {len(search.tasks)} tasks "
             "faster than their default"
         )
+    if search.drift.warning:
+        say(search.drift.warning)
     if result.compiled is not None:
         print(f"{result.compiled.output}: {result.compiled.summary}")

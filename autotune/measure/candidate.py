@@ -15,6 +15,7 @@ import numpy as np
 from autotune.measure import remote, wire
 from autotune.measure.checking import Draws, check, draws_from
 from autotune.measure.data import Array, numpy_dtype, outputs_of
+from autotune.measure.drift import DriftClock
 from autotune.measure.guard import Allocate, Buffer, Guarded
 from autotune.measure.kernel import Kernel, PackingError, build_kernel
 from autotune.measure.outcome import (
@@ -64,6 +65,7 @@ class _Job:
     seed: int
     plan: TimingPlan
     reference: int
+    clock: DriftClock
     draws: Draws | None = None
 
     def prepare(self, message: Sequence[Mapping[str, Any]]) -> Draws:
@@ -87,6 +89,7 @@ class _Job:
 def serve(channel: socket.socket) -> None:
     """Answer requests until the other side closes ``channel``."""
     job: _Job | None = None
+    clock = DriftClock()
     while True:
         try:
             message, descriptors = wire.receive(channel)
@@ -103,6 +106,7 @@ def serve(channel: socket.socket) -> None:
                 message["seed"],
                 TimingPlan(**message["plan"]),
                 descriptors[0],
+                clock,
             )
         elif message["do"] == "probe":
             wire.send(channel, {"done": _probe(channel, message)})
@@ -153,6 +157,7 @@ def _measure(channel: socket.socket, job: _Job, message: Mapping[str, Any]) -> d
 
     stage, trace = "schedule", ""
     seconds: dict[str, float] = {}
+    drift: list[float] = []
     started = time.perf_counter()
 
     def enter(following: str) -> None:
@@ -171,7 +176,10 @@ def _measure(channel: socket.socket, job: _Job, message: Mapping[str, Any]) -> d
         if job.device is None:
             kernel = build_kernel(scheduled.module, job.task.workload, job.target)
             enter("verify")
-            outcome = _run(job, job.prepare(message["draws"]), kernel, message["best"], enter)
+            draws = job.prepare(message["draws"])
+            before = job.clock.before()
+            outcome = _run(job, draws, kernel, message["best"], enter)
+            drift.append(max(before, job.clock.now()))
         else:
             outcome = _run_on_device(channel, job, scheduled.module, message, enter)
     except remote.SessionLost as error:
@@ -192,7 +200,8 @@ def _measure(channel: socket.socket, job: _Job, message: Mapping[str, Any]) -> d
         else:
             outcome = Crashed(stage, 0, brief(error))
     seconds[stage] = time.perf_counter() - started
-    return {"outcome": wire.outcome_message(outcome), "trace": trace, "seconds": seconds}
+    told = {"outcome": wire.outcome_message(outcome), "trace": trace, "seconds": seconds}
+    return told | {"drift": drift[0] if drift else None}
 
 
 def _run(
@@ -242,19 +251,6 @@ def _signal_name(number: int) -> str:
 
 def _refused(found: Comparison) -> WrongResult:
     return WrongResult(found.error, found.tolerance, found.message)
-
-
-def warm_up(module: Any) -> None:
-    """Build a scheduled module for the plainest CPU, without running it."""
-    f32 = TensorType((16,), "float32")
-    build_kernel(module, Workload("", "", "", (f32, f32)), _plain_target())
-
-
-def _plain_target() -> Target:
-    import tvm
-
-    triple = str(tvm.target.codegen.llvm_get_system_triple())
-    return Target("llvm", triple, "", (), "", 1, 1)
 
 
 def _probe(channel: socket.socket, message: Mapping[str, Any]) -> dict[str, Any]:

@@ -229,6 +229,7 @@ class WorkerRunner(Runner):
     def _attempt(self, task: Task, reference: Reference, candidate: Candidate) -> Measurement:
         stage, trace = "schedule", ""
         seconds: dict[str, float] = {}
+        drift: float | None = None
         outcome: Outcome
         try:
             worker = self._prepared(task, reference.descriptor)
@@ -247,7 +248,7 @@ class WorkerRunner(Runner):
                 deadline = self._entered(message, worker, deadline)
             done = message["done"]
             self._excuse(stage, "", done)
-            trace, seconds = done["trace"], done["seconds"]
+            trace, seconds, drift = done["trace"], done["seconds"], done["drift"]
             outcome = wire.outcome_from(done["outcome"])
         except LimitPassed:
             self._discard()
@@ -269,7 +270,7 @@ class WorkerRunner(Runner):
             self._discard()  # it may have written anywhere
         else:
             worker.noise()
-        return Measurement(candidate, outcome, trace, seconds)
+        return Measurement(candidate, outcome, trace, seconds, drift)
 
 
 def _cause(number: int) -> str:

@@ -1,0 +1,91 @@
+"""A fixed kernel that tells how fast the machine is at the moment.
+
+A small matrix product on every thread, for the plainest CPU of the architecture: its time depends
+on nothing but clock rate and on who else uses the cores.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from functools import cache
+from typing import Any
+
+from autotune.measure.kernel import Kernel, build_kernel
+from search_spaces.task import Target, TensorType, Workload
+
+_ROWS, _COLUMNS, _DEPTH = 192, 64, 128
+"""Of each thread: 3 MFLOP on 180 KB, some tenths of a millisecond."""
+
+_EXECUTIONS = 5
+_FRESH_SECONDS = 0.3
+"""For so long a time that was taken after one candidate counts as taken before the next."""
+
+
+@cache
+def fixed_kernel() -> Kernel:
+    """The kernel for this process's number of threads, compiled on the first call."""
+    import tvm
+    from tvm import s_tir, te
+
+    threads = _threads()
+    left = te.placeholder((threads * _ROWS, _DEPTH), name="left")
+    right = te.placeholder((_DEPTH, _COLUMNS), name="right")
+    k = te.reduce_axis((0, _DEPTH), name="k")
+    shape = (threads * _ROWS, _COLUMNS)
+    product = te.compute(shape, lambda i, j: te.sum(left[i, k] * right[k, j], k), name="product")
+    module = tvm.IRModule({"main": te.create_prim_func([left, right, product])})
+    schedule = s_tir.Schedule(module, debug_mask=0, error_render_level="fast")
+    rows, columns, depth = schedule.get_loops(schedule.get_sblock("product"))
+    outer, rows = schedule.split(rows, [threads, _ROWS])
+    columns, lanes = schedule.split(columns, [None, 16])
+    schedule.reorder(outer, rows, columns, depth, lanes)
+    schedule.parallel(outer)
+    schedule.vectorize(lanes)
+    types = tuple(_type(t) for t in (left, right, product))
+    return build_kernel(schedule.mod, Workload("", "", "", types), _plain_target())
+
+
+class DriftClock:
+    """Times the fixed kernel before and after each candidate. Belongs to one worker."""
+
+    def __init__(self) -> None:
+        self._arguments: list[Any] | None = None
+        self._last = 0.0
+        self._taken = float("-inf")
+
+    def before(self) -> float:
+        """Seconds of the fixed kernel, or those of a moment ago."""
+        if time.monotonic() - self._taken < _FRESH_SECONDS:
+            return self._last
+        return self.now()
+
+    def now(self) -> float:
+        """Seconds of the fixed kernel: the median of a few executions."""
+        import numpy as np
+        import tvm
+
+        kernel = fixed_kernel()
+        if self._arguments is None:
+            rows = _threads() * _ROWS
+            shapes = (rows, _DEPTH), (_DEPTH, _COLUMNS), (rows, _COLUMNS)
+            self._arguments = [tvm.runtime.tensor(np.ones(s, np.float32)) for s in shapes]
+        self._last = statistics.median(kernel.samples(self._arguments, _EXECUTIONS))
+        self._taken = time.monotonic()
+        return self._last
+
+
+def _type(tensor: Any) -> TensorType:
+    return TensorType(tuple(int(extent) for extent in tensor.shape), str(tensor.dtype))
+
+
+def _threads() -> int:
+    return int(os.environ.get("TVM_NUM_THREADS", "1"))
+
+
+def _plain_target() -> Target:
+    import tvm
+
+    triple = str(tvm.target.codegen.llvm_get_system_triple())
+    return Target("llvm", triple, "", (), "", 1, 1)
