@@ -14,13 +14,14 @@ from autotune.measure.base import Limits, Measurement
 from autotune.measure.outcome import Crashed, TimedOut
 from autotune.measure.process import LimitPassed, WorkerDied, WorkerProcess
 from autotune.measure.timing import TimingPlan
-from autotune.measure.tracker import PAUSE_SECONDS, Tracker
+from autotune.measure.tracker import PAUSE_SECONDS, Lease, Tracker
 from autotune.measure.workers import Reference, WorkerRunner
 from autotune.target import native
 from search_spaces.task import Candidate, Target, Task
 
 WAIT_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
+_PROMPT_SECONDS = 3.0
 _GRACE_SECONDS = 3.0
 """The server ends a session when its time is over; if it does not, it is given up after this."""
 
@@ -112,8 +113,7 @@ class RPCRunner(WorkerRunner):
     def _entered(self, told: wire.Message, worker: WorkerProcess, deadline: float) -> float:
         self._told = told
         if told["at"] == "device":
-            since = time.monotonic() if self._gone is None else self._gone
-            lease = self._tracker.lease(self.target.device, since + self._wait_seconds)
+            lease = self._lease()
             session = {"seconds": self.limits.run_seconds, "threads": self.target.threads}
             worker.send({"device": {**asdict(lease), **session}})
             return time.monotonic() + _CONNECT_SECONDS
@@ -121,6 +121,24 @@ class RPCRunner(WorkerRunner):
             self._gone = None
             return time.monotonic() + self.limits.run_seconds + _GRACE_SECONDS
         return deadline
+
+    def _lease(self) -> Lease:
+        """A session of the device, which is waited for, and that told, if there is none at once."""
+        key, now = self.target.device, time.monotonic()
+        deadline = (now if self._gone is None else self._gone) + self._wait_seconds
+        if self._gone is None and deadline > now + _PROMPT_SECONDS:
+            try:
+                return self._tracker.lease(key, now + _PROMPT_SECONDS)
+            except DeviceError as error:
+                self._tell(str(error).partition(": ")[0])
+        return self._tracker.lease(key, deadline)
+
+    def _tell(self, reason: str) -> None:
+        if self._status is not None:
+            self._status(
+                f"waiting up to {self._wait_seconds:g} s for the device "
+                f"{self.target.device!r} ({reason})"
+            )
 
     def _excuse(self, stage: str, reason: str, done: Mapping[str, Any]) -> None:
         if "lost" in done:
@@ -166,11 +184,7 @@ class RPCRunner(WorkerRunner):
                         f"{self._tracker} says that it is ({error.reason}): start autotune device "
                         "there with --address and the address under which this machine sees it"
                     ) from error
-                if self._status is not None:
-                    self._status(
-                        f"the device {self.target.device!r} was lost ({error.reason}); waiting up "
-                        f"to {self._wait_seconds:g} s for it"
-                    )
+                self._tell(f"it was lost: {error.reason}")
                 time.sleep(PAUSE_SECONDS)
 
     def _probe(self) -> None:
