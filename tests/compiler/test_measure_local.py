@@ -272,3 +272,21 @@ def processes(session: int) -> list[str]:
 
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+_BUSY = "while True: pass"
+
+
+def test_a_busy_machine_shows_in_the_time_of_the_fixed_kernel(runner: LocalRunner) -> None:
+    task = matmul(64, 64, 64)
+    quiet = [measure(runner, task, candidate("tiled", n))[0].drift_seconds for n in range(1, 7)]
+    # Two for each core: a thread of the kernel gets a third of one.
+    load = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(2 * os.cpu_count())]
+    try:
+        busy = [measure(runner, task, candidate("tiled", n))[0].drift_seconds for n in range(7, 13)]
+    finally:
+        for process in load:
+            process.kill()
+            process.wait()
+    assert all(seconds is not None and seconds > 0 for seconds in (*quiet, *busy))
+    assert max(busy) > 1.2 * min(quiet)
