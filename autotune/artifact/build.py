@@ -77,6 +77,11 @@ def build(
     return manifest
 
 
+def executable(fused: FusedModel, schedules: Mapping[str, ChosenSchedule]) -> Any:
+    """``fused`` with ``schedules``, as a Relax executable for a virtual machine of this process."""
+    return _compiled(fused, schedules, {}, False)[0]
+
+
 def runnable(fused: FusedModel) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """``fused`` compiled with default schedules in this process: arrays by name to arrays by name.
 
@@ -86,8 +91,7 @@ def runnable(fused: FusedModel) -> Callable[[Mapping[str, Any]], dict[str, Any]]
     import tvm
     from tvm.relax import VirtualMachine
 
-    executable, _ = _compiled(fused, {}, {}, False)
-    machine = VirtualMachine(executable, tvm.cpu())
+    machine = VirtualMachine(executable(fused, {}), tvm.cpu())
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
         given = [tvm.runtime.tensor(np.ascontiguousarray(inputs[s.name])) for s in fused.inputs]

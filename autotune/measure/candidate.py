@@ -212,7 +212,8 @@ def _run(
     if not checked.comparison.right:
         return _refused(checked.comparison)
     enter("run")
-    samples = collect(lambda n: kernel.samples(checked.arguments, n), best, job.plan)
+    cold = job.plan.cache == "cold"
+    samples = collect(lambda n: kernel.samples(checked.arguments, n, cold=cold), best, job.plan)
     seconds = estimate(samples)
     found = checked.again()
     if found.right and (best is None or seconds <= job.plan.behind * best):

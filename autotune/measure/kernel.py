@@ -65,12 +65,25 @@ class Kernel:
             ready[position] = tensor
         return ready
 
-    def samples(self, arguments: Sequence[Any], repeat: int) -> list[float]:
-        """Seconds of ``repeat`` single executions, timed in C++ after one that is not counted."""
+    def samples(self, arguments: Sequence[Any], repeat: int, *, cold: bool = False) -> list[float]:
+        """Seconds of ``repeat`` single executions, timed in C++ after one that is not counted.
+
+        ``cold`` flushes all arguments but the first from the caches before each.
+        """
         import tvm
 
+        return self._timed(tvm.cpu(), arguments, repeat, cold)
+
+    def _timed(
+        self, device: Any, arguments: Sequence[Any], repeat: int, cold: bool
+    ) -> list[float]:
         timer = self.library.time_evaluator(
-            self.split.main, tvm.cpu(), number=1, repeat=repeat, min_repeat_ms=0
+            self.split.main,
+            device,
+            number=1,
+            repeat=repeat,
+            min_repeat_ms=0,
+            f_preproc="cache_flush_cpu_non_first_arg" if cold else "",
         )
         return [float(seconds) for seconds in timer(*arguments).results]
 

@@ -157,13 +157,10 @@ class RemoteKernel(Kernel):
 
     session: Session = field(repr=False)
 
-    def samples(self, arguments: Sequence[Any], repeat: int) -> list[float]:
+    def samples(self, arguments: Sequence[Any], repeat: int, *, cold: bool = False) -> list[float]:
         """Seconds of ``repeat`` single executions by the device's clock, one more before them."""
         self.session.runs += 1
-        timer = self.library.time_evaluator(
-            self.split.main, self.session.device, number=1, repeat=repeat, min_repeat_ms=0
-        )
-        return [float(seconds) for seconds in timer(*arguments).results]
+        return self._timed(self.session.device, arguments, repeat, cold)
 
 
 class RemoteBuffer:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+CACHES = ("hot", "cold")
+
 
 @dataclass(frozen=True)
 class TimingPlan:
@@ -14,6 +16,10 @@ class TimingPlan:
     so slow that ``least`` would take more than ``most_seconds`` gets as many as fit in that, but
     ``first`` at least. After ``first`` executions a candidate slower than ``hopeless`` times the
     best known one is given up, after ``least`` one slower than ``behind`` times.
+
+    ``cache`` "cold" throws everything but the first argument out of the CPU's caches before each
+    execution: in a model an operator finds its weights in memory and its input in a cache. "hot"
+    leaves in the caches what the execution before left there.
     """
 
     first: int = 3
@@ -23,6 +29,11 @@ class TimingPlan:
     most_seconds: float = 1.0
     hopeless: float = 2.0
     behind: float = 1.3
+    cache: str = "hot"
+
+    def __post_init__(self) -> None:
+        if self.cache not in CACHES:
+            raise ValueError(f"the cache is {' or '.join(CACHES)}, not {self.cache!r}")
 
 
 def estimate(samples: Sequence[float]) -> float:
