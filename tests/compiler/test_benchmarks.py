@@ -1,0 +1,63 @@
+"""The benchmarks run and say what they promise to say; what they measure is not tested."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import measure_rate, noise
+
+
+class Stub:
+    """In the place of MetaSchedule's engine, whose processes take a minute to start."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __call__(self, chunk: Sequence[Any]) -> list[str]:
+        return ["measured" for _ in chunk]
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+
+def test_measure_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure_rate, "MetaSchedule", Stub)
+    monkeypatch.setattr(measure_rate, "find_spec", lambda name: True)
+    path = tmp_path / "rate.json"
+    options = ["--workloads", "tiny", "--candidates", "4", "--chunk", "2", "--json", str(path)]
+    assert measure_rate.main(options) == 1  # nobody is faster than a stub
+    found = json.loads(path.read_text())["workloads"]["tiny"]
+    assert set(found["engines"]) == {"ours", "shipped", "cured"}
+    for engine in found["engines"].values():
+        assert engine["trials"] == sum(engine["outcomes"].values()) == 4
+        assert len(engine["rates"]) == 2
+    assert set(found["times_as_fast"]) == {"shipped", "cured"}
+    assert found["claims"] == {"10x_shipped": False, "4x_cured": False}
+
+
+def test_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(noise.BLOCK, "min_repeat_ms", 1)
+    for name, value in {"FINALISTS": 2, "LOOKS": 1, "TURNS": 2, "EXECUTIONS": 3}.items():
+        monkeypatch.setattr(noise, name, value)
+    path = tmp_path / "noise.json"
+    options = ["--kernels", "tiny", "--candidates", "3", "--rounds", "2", "--json", str(path)]
+    assert noise.main(options) == 0
+    found = json.loads(path.read_text())["kernels"]["tiny"]
+    assert set(found["conditions"]) == {"quiet", "disturbed"}
+    for rows in found["conditions"].values():
+        assert set(rows) == {"ours", "block_mean", "ours_finals"}
+        for row in rows.values():
+            assert row["rounds"] == len(row["losses"]) == 2
+            assert 0 <= row["best_named"] <= 2
+        assert len(rows["ours"]["pairs"]) <= 1
+
+
+@pytest.mark.parametrize("module", [measure_rate, noise])
+def test_wrong_use_is_a_sentence(module: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert module.main(["--candidates", "0"]) == 2
+    assert "must be" in capsys.readouterr().err
