@@ -3,7 +3,8 @@
 Started as ``python -m autotune.measure.worker FD MODULE…``. The zygote imports TVM and the search
 spaces once, compiles a first function so that everything lazy is loaded, and never runs a kernel:
 TVM's thread pool does not survive a fork. A worker measures candidates until it is told to stop,
-dies, or is killed; nothing here enforces a limit except that on memory.
+dies, or is killed; nothing here enforces a limit except that on memory. What a worker leaves behind
+when it ends, in whatever session, becomes a child of the zygote, which ends it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ import resource
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from autotune.measure import wire
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_MOST_ROUNDS = 1000
+"""Of ending orphans: each makes orphans of their children, and a few may fork meanwhile."""
 
 
 def zygote(control: socket.socket, plugins: list[str]) -> None:
@@ -31,14 +36,24 @@ def zygote(control: socket.socket, plugins: list[str]) -> None:
         wire.send(control, {"failed": f"{type(error).__name__}: {error}"})
         return
     libc = ctypes.CDLL(None, use_errno=True)
+    helpers = _children()  # of plugins, if they started any
+    workers: set[int] = set()
+    if helpers is not None:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     wire.send(control, {"ready": os.getpid()})
     while True:
         try:
             message, descriptors = wire.receive(control)
         except (EOFError, OSError):
+            for pid in workers:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            _end_orphans(helpers)
             return
         if message["do"] == "reap":
             _, status = os.waitpid(message["pid"], 0)
+            workers.discard(message["pid"])
+            _end_orphans(None if helpers is None else helpers | workers)
             wire.send(control, {"status": status})
             continue
         parent = os.getpid()
@@ -47,9 +62,33 @@ def zygote(control: socket.socket, plugins: list[str]) -> None:
             control.close()
             _become_worker(libc, parent, descriptors, message["memory"])
         os.setpgid(pid, pid)
+        workers.add(pid)
         for descriptor in descriptors:
             os.close(descriptor)
         wire.send(control, {"pid": pid})
+
+
+def _children() -> set[int] | None:
+    """Every child of this process; None where the kernel does not tell."""
+    try:
+        found = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    except OSError:
+        return None
+    return {int(pid) for text in found for pid in text.split()} if found else None
+
+
+def _end_orphans(spared: set[int] | None) -> None:
+    """End every child but those; nothing where the children are not known (None)."""
+    if spared is None:
+        return
+    for _ in range(_MOST_ROUNDS):
+        orphans = (_children() or set()) - spared
+        for pid in orphans:
+            os.kill(pid, signal.SIGKILL)
+        for pid in orphans:
+            os.waitpid(pid, 0)
+        if not orphans:
+            return
 
 
 def _prepare(plugins: list[str]) -> None:
