@@ -151,8 +151,17 @@ def _read(descriptor: int, types: Sequence[TensorType], offset: int) -> list[Arr
     return outputs
 
 
-def _measure(channel: socket.socket, job: _Job, message: Mapping[str, Any]) -> dict[str, Any]:
-    """Take one candidate through its stages, telling the parent when each begins and ends."""
+def _move(cores: Sequence[int]) -> None:
+    """Work on ``cores`` from now on, with threads made from now on; no cores: stay."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
+def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
+    """Take one candidate through its stages, telling the parent when each begins and ends.
+
+    With ``message["wait"]`` it waits when it is built, until it is told to run.
+    """
     from search_spaces.scheduling import schedule
 
     stage, trace = "schedule", ""
@@ -174,7 +183,12 @@ def _measure(channel: socket.socket, job: _Job, message: Mapping[str, Any]) -> d
         trace = scheduled.trace
         enter("build")
         if job.device is None:
+            _move(message["cores"])
             kernel = build_kernel(scheduled.module, job.task.workload, job.target)
+            if message["wait"]:
+                enter("wait")
+                message |= wire.receive(channel)[0]
+                _move(message["cores"])
             enter("verify")
             draws = job.prepare(message["draws"])
             before = job.clock.before()

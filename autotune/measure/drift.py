@@ -7,7 +7,6 @@ on nothing but clock rate and on who else uses the cores.
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from functools import cache
 from typing import Any
@@ -18,7 +17,9 @@ from search_spaces.task import Target, TensorType, Workload
 _ROWS, _COLUMNS, _DEPTH = 192, 64, 128
 """Of each thread: 3 MFLOP on 180 KB, some tenths of a millisecond."""
 
-_EXECUTIONS = 5
+_SECONDS = 0.005
+"""How long it is executed for one time: longer than a core is left to one process."""
+
 _FRESH_SECONDS = 0.3
 """For so long a time that was taken after one candidate counts as taken before the next."""
 
@@ -52,6 +53,7 @@ class DriftClock:
 
     def __init__(self) -> None:
         self._arguments: list[Any] | None = None
+        self._executions = 1
         self._last = 0.0
         self._taken = float("-inf")
 
@@ -62,7 +64,10 @@ class DriftClock:
         return self.now()
 
     def now(self) -> float:
-        """Seconds of the fixed kernel: the median of a few executions."""
+        """Seconds of the fixed kernel: the mean of executions one after the other.
+
+        Not their minimum: what a process that shares the cores takes away is to be seen.
+        """
         import numpy as np
         import tvm
 
@@ -71,7 +76,11 @@ class DriftClock:
             rows = _threads() * _ROWS
             shapes = (rows, _DEPTH), (_DEPTH, _COLUMNS), (rows, _COLUMNS)
             self._arguments = [tvm.runtime.tensor(np.ones(s, np.float32)) for s in shapes]
-        self._last = statistics.median(kernel.samples(self._arguments, _EXECUTIONS))
+            self._executions = 1 + int(_SECONDS / min(kernel.samples(self._arguments, 5)))
+        timer = kernel.library.time_evaluator(
+            kernel.split.main, tvm.cpu(), number=self._executions, repeat=1, min_repeat_ms=0
+        )
+        self._last = float(timer(*self._arguments).mean)
         self._taken = time.monotonic()
         return self._last
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import select
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 
-from autotune.errors import TargetError
-from autotune.measure.base import Limits
+from autotune.errors import InputError, TargetError
+from autotune.measure.base import Limits, Measurement
 from autotune.measure.process import LimitPassed, WorkerDied
 from autotune.measure.timing import TimingPlan
-from autotune.measure.workers import WorkerRunner
-from search_spaces.task import Target
+from autotune.measure.workers import Lane, Reference, Steps, WorkerRunner, doubtful
+from search_spaces.task import Candidate, Target, Task
 
 
 class LocalRunner(WorkerRunner):
     """Measures candidates on this machine, one at a time, so that each has its cores alone.
 
-    A worker builds and runs candidate after candidate, see ``WorkerRunner``.
+    Builds go side by side, one to a core, while nothing is measured; where there are more ``cores``
+    than a candidate has threads, builds go on there meanwhile. See ``WorkerRunner``.
     """
 
     def __init__(
@@ -30,16 +35,28 @@ class LocalRunner(WorkerRunner):
         plan: TimingPlan | None = None,
         reference_seconds: float = 60.0,
         seed: int = 0,
+        cores: int | None = None,
     ) -> None:
         """Start the processes in the background.
 
+        ``cores`` is how many of this machine's are used, the target's number of threads by default;
         ``plugins`` are modules to import in the workers, that register search spaces by
         ``search_spaces.registry.register``. ``reference_seconds`` limits the plain computation of
         each task that candidates are compared with. Raises ``TargetError`` where this machine
-        cannot run code for ``target``.
+        cannot run code for ``target``, and ``InputError`` for too few cores.
         """
         self._probed = False
         _check(target)
+        allowed = sorted(os.sched_getaffinity(0))
+        self._cores = target.threads if cores is None else min(cores, len(allowed))
+        if self._cores < target.threads:
+            raise InputError(
+                f"a candidate of {target.threads} threads cannot be measured on {self._cores} "
+                "cores: give more with --cores, or use fewer --threads"
+            )
+        spare = self._cores > target.threads
+        self._measuring = allowed[: target.threads] if spare else []
+        self._building = allowed[target.threads : self._cores] if spare else []
         super().__init__(
             target,
             limits,
@@ -48,7 +65,49 @@ class LocalRunner(WorkerRunner):
             reference_seconds=reference_seconds,
             seed=seed,
             threads=target.threads,
+            lanes=max(1, min(self._cores, len(allowed))),
+            bound=not spare,
         )
+
+    def _measured(
+        self, task: Task, reference: Reference, candidates: Sequence[Candidate]
+    ) -> Iterator[Measurement]:
+        """Build side by side, measure in order, and never both on the same cores."""
+        waiting = deque(candidates)
+        flights: deque[_Flight] = deque()
+        try:
+            while waiting or flights:
+                if flights and flights[0].result is not None:
+                    yield flights.popleft().result  # type: ignore[misc]  # it was looked at
+                    continue
+                building = sum(flight.stage == "build" for flight in flights)
+                first = flights[0].stage if flights else ""
+                if first == "wait" and building <= self._cores - self.target.threads:
+                    order = {
+                        "best": self.incumbents.get(task.workload.key),
+                        "cores": self._measuring,
+                    }
+                    flights[0].go(order, time.monotonic() + self.limits.run_seconds)
+                    continue
+                busy = building + (self.target.threads if first == "run" else 0)
+                free = [
+                    lane
+                    for lane in self._lanes
+                    if all(flight.lane is not lane or flight.result for flight in flights)
+                ]
+                # What waits to be measured comes first: no build may keep it waiting.
+                if waiting and free and busy < self._cores and first != "wait":
+                    lane = max(free, key=lambda lane: lane.worker is not None)
+                    begin = partial(
+                        self._steps, lane, task, reference, waiting.popleft(),
+                        wait=True, cores=self._building,
+                    )  # fmt: skip
+                    flights.append(_Flight(lane, begin))
+                    continue
+                _wait_for_one(flights)
+        finally:
+            for flight in flights:
+                flight.steps.close()
 
     def _probe(self) -> None:
         """Run a first kernel here, once."""
@@ -71,6 +130,74 @@ class LocalRunner(WorkerRunner):
                 f"({answer.get('failed', 'wrong result')}): use --target native"
             )
         self._probed = True
+
+
+class _Flight:
+    """A candidate on its way: "build", "wait" (it is built), "run", and then its ``result``."""
+
+    def __init__(self, lane: Lane, begin: Callable[[], Steps]) -> None:
+        self.lane = lane
+        self._begin = begin
+        self._fresh = lane.worker is None or lane.worker.candidates == 0
+        self.result: Measurement | None = None
+        self.steps = begin()
+        self.stage = "build"
+        self.deadline = 0.0
+        self._advance(lambda: next(self.steps))
+
+    def go(self, order: Mapping[str, object], deadline: float) -> None:
+        """Let it run, as ``order`` says; it must begin before ``deadline``."""
+        self.stage, self.deadline = "run", deadline
+        worker = self.lane.worker
+        assert worker is not None  # it waits in there
+        try:
+            worker.send(order)
+        except WorkerDied as error:
+            self._advance(partial(self.steps.throw, error))
+
+    def look(self) -> None:
+        """Take what its worker has to say by now, and see whether its time is over."""
+        while self.result is None and self.stage != "wait":
+            worker = self.lane.worker
+            assert worker is not None  # the steps go on only while there is one
+            try:
+                message = worker.pending()
+            except WorkerDied as error:
+                self._advance(partial(self.steps.throw, error))
+                continue
+            if message is not None:
+                if message.get("at") == "wait":
+                    self.stage = "wait"
+                self._advance(partial(self.steps.send, message))
+            elif time.monotonic() >= self.deadline:
+                self._advance(partial(self.steps.throw, LimitPassed()))
+            else:
+                return
+
+    def _advance(self, step: Callable[[], float]) -> None:
+        try:
+            self.deadline = step()
+        except StopIteration as end:
+            if doubtful(end.value) and not self._fresh:
+                # Perhaps another candidate's doing: once more, in a worker of its own.
+                self._fresh, self.stage = True, "build"
+                self.steps = self._begin()
+                self._advance(lambda: next(self.steps))
+            else:
+                self.result, self.stage = end.value, "over"
+
+
+def _wait_for_one(flights: Sequence[_Flight]) -> None:
+    """Wait until a worker says something or a time is over, and take it in."""
+    active = [flight for flight in flights if flight.stage in ("build", "run")]
+    poll = select.poll()
+    for flight in active:
+        assert flight.lane.worker is not None
+        flight.lane.worker.watch(poll)
+    left = min(flight.deadline for flight in active) - time.monotonic()
+    poll.poll(min(max(left, 0.0), 1e6) * 1000)
+    for flight in active:
+        flight.look()
 
 
 def _check(target: Target) -> None:

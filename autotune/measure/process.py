@@ -37,10 +37,17 @@ class ZygoteFailed(Exception):
 class Zygote:
     """The process that workers are forked from. Starting takes seconds and does not block."""
 
-    def __init__(self, threads: int, plugins: Sequence[str]) -> None:
-        """Start it; each of its workers runs kernels with ``threads`` threads."""
+    def __init__(self, threads: int, plugins: Sequence[str], *, bound: bool = True) -> None:
+        """Start it; each of its workers runs kernels with ``threads`` threads.
+
+        Unless ``bound`` these stay on the cores of the worker, where TVM would choose the first.
+        """
         ours, theirs = socket.socketpair()
         count = {n: "1" for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        # A worker's idle threads would spin for a tenth of a second, while the next one measures.
+        count["TVM_THREAD_POOL_SPIN_COUNT"] = "10000"
+        if not bound:
+            count["TVM_BIND_THREADS"] = "0"
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "autotune.measure.worker", str(theirs.fileno()), *plugins],
@@ -132,25 +139,42 @@ class WorkerProcess:
 
         Raises ``LimitPassed`` or ``WorkerDied``; the caller then calls ``end``.
         """
-        while (body := self._next()) is None:
-            left = deadline - time.monotonic()
-            ready = dict(self._poll.poll(max(0.0, left) * 1000)) if left > 0 else {}
-            if self._sock.fileno() in ready:
-                try:
-                    part = self._sock.recv(1 << 20)
-                except OSError as error:
-                    raise WorkerDied(str(error)) from error
-                if not part:
-                    raise WorkerDied("it closed its channel")
-                self._buffer += part
-            elif ready:
-                raise WorkerDied("it ended")
-            else:
+        while (message := self.pending()) is None:
+            if (left := deadline - time.monotonic()) <= 0:
                 raise LimitPassed
+            # A poll for longer than C's int of milliseconds is refused.
+            self._poll.poll(min(left, 1e6) * 1000)
+        return message
+
+    def pending(self) -> wire.Message | None:
+        """A message that has come; None while there is none. Raises ``WorkerDied``."""
+        while (body := self._next()) is None:
+            ready = dict(self._poll.poll(0))
+            if not ready:
+                return None
+            if self._sock.fileno() not in ready:
+                raise WorkerDied("it ended")
+            try:
+                part = self._sock.recv(1 << 20)
+            except OSError as error:
+                raise WorkerDied(str(error)) from error
+            if not part:
+                raise WorkerDied("it closed its channel")
+            self._buffer += part
         try:
             return wire.decode(body)
         except wire.BadMessage as error:
             raise WorkerDied(str(error)) from error
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return not any(fd == self._pidfd for fd, _ in self._poll.poll(0))
+
+    def watch(self, poll: select.poll) -> None:
+        """Let ``poll`` wake when ``pending`` has something to tell."""
+        poll.register(self._sock, select.POLLIN)
+        poll.register(self._pidfd, select.POLLIN)
 
     def _next(self) -> bytes | None:
         if len(self._buffer) < wire.HEADER.size:

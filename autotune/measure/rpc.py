@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from autotune.errors import DeviceError, TargetError
@@ -15,7 +15,7 @@ from autotune.measure.outcome import Crashed, TimedOut
 from autotune.measure.process import LimitPassed, WorkerDied, WorkerProcess
 from autotune.measure.timing import TimingPlan
 from autotune.measure.tracker import PAUSE_SECONDS, Lease, Tracker
-from autotune.measure.workers import Reference, WorkerRunner
+from autotune.measure.workers import Reference, WorkerRunner, spent
 from autotune.target import native
 from search_spaces.task import Candidate, Target, Task
 
@@ -146,21 +146,25 @@ class RPCRunner(WorkerRunner):
         if reason and stage in ("device", "verify", "run"):
             raise _Lost(stage, reason)
 
+    def _measured(
+        self, task: Task, reference: Reference, candidates: Sequence[Candidate]
+    ) -> Iterator[Measurement]:
+        for candidate in candidates:
+            yield self._measure(task, reference, candidate)
+
     def _measure(self, task: Task, reference: Reference, candidate: Candidate) -> Measurement:
         try:
-            found = self._patiently(lambda: self._attempt(task, reference, candidate))
+            return self._patiently(lambda: self._attempt(task, reference, candidate))
         except _Lost as error:
             limit = self.limits.run_seconds
-            found = Measurement(
+            return Measurement(
                 candidate,
                 TimedOut("run", limit)
                 if error.reason == _NO_ANSWER
                 else Crashed(error.stage, 0, f"the device was lost twice: {error.reason}"),
                 self._told["trace"],
-                self._told["seconds"],
+                spent(self._told["seconds"]),
             )
-        spent = {name: value for name, value in found.seconds.items() if name != "device"}
-        return replace(found, seconds=spent)
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """Make ``attempt`` again when the device was lost, once where it had begun to run.

@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,8 +40,18 @@ class Reference:
     precision: str
 
 
+@dataclass
+class Lane:
+    """A place for one worker, None until it is needed, or since the last one ended."""
+
+    worker: WorkerProcess | None = None
+
+
+Steps = Generator[float, wire.Message, Measurement]
+
+
 class WorkerRunner(Runner):
-    """Takes candidates one at a time to a worker, and replaces the worker that one of them ended.
+    """Takes candidates to workers, and replaces the worker that one of them ended.
 
     When a candidate crashes, hangs, eats memory or computes something wrong, its outcome says why.
     ``incumbents`` holds the best time in seconds by workload key: a candidate that is clearly
@@ -59,8 +69,13 @@ class WorkerRunner(Runner):
         reference_seconds: float,
         seed: int,
         threads: int,
+        lanes: int = 1,
+        bound: bool = True,
     ) -> None:
-        """Start the processes in the background; what they run here uses ``threads`` threads."""
+        """Start the processes in the background; what they run here uses ``threads`` threads.
+
+        ``lanes`` is how many workers there may be at once; see ``Zygote`` for ``bound``.
+        """
         self.target = target
         self.limits = limits or Limits()
         self.incumbents: dict[str, float] = {}
@@ -70,8 +85,9 @@ class WorkerRunner(Runner):
         self._seed = seed
         self._threads = threads
         self._references: dict[str, Reference] = {}
-        self._worker: WorkerProcess | None = None
-        self._zygote: Zygote | None = Zygote(threads, self._plugins)
+        self._lanes = [Lane() for _ in range(lanes)]
+        self._bound = bound
+        self._zygote: Zygote | None = Zygote(threads, self._plugins, bound=bound)
 
     @abstractmethod
     def _probe(self) -> None:
@@ -114,17 +130,23 @@ class WorkerRunner(Runner):
         """
         self._probe()
         reference = self._reference(task)
-        for candidate in candidates:
-            measurement = self._measure(task, reference, candidate)
+        for measurement in self._measured(task, reference, candidates):
             outcome = measurement.outcome
             if isinstance(outcome, Measured):
                 best = self.incumbents.get(task.workload.key, outcome.seconds)
                 self.incumbents[task.workload.key] = min(best, outcome.seconds)
             yield measurement
 
+    @abstractmethod
+    def _measured(
+        self, task: Task, reference: Reference, candidates: Sequence[Candidate]
+    ) -> Iterator[Measurement]:
+        """One measurement for each candidate, in order."""
+
     def close(self) -> None:
         """End every process and forget every reference."""
-        self._discard()
+        for lane in self._lanes:
+            self._discard(lane)
         if self._zygote is not None:
             self._zygote.close()
             self._zygote = None
@@ -136,27 +158,31 @@ class WorkerRunner(Runner):
         if getattr(self, "_zygote", None) is not None:
             self.close()
 
-    def _fork(self) -> WorkerProcess:
-        """The worker in hand, or a new one. A zygote that died is started again."""
-        if self._worker is None:
+    def _fork(self, lane: Lane | None = None) -> WorkerProcess:
+        """The worker of ``lane`` (the first), or a new one. A zygote that died starts again."""
+        lane = lane or self._lanes[0]
+        if lane.worker is not None and not lane.worker.alive:
+            self._discard(lane)  # while nothing ran in it: no candidate's doing
+        if lane.worker is None:
             for attempt in (0, 1):
                 if self._zygote is None:
-                    self._zygote = Zygote(self._threads, self._plugins)
+                    self._zygote = Zygote(self._threads, self._plugins, bound=self._bound)
                 try:
                     self._zygote.wait_ready(_START_SECONDS)
-                    self._worker = WorkerProcess(self._zygote, self.limits.memory_bytes)
+                    lane.worker = WorkerProcess(self._zygote, self.limits.memory_bytes)
                     break
                 except ZygoteFailed as error:
                     self._zygote.close()
                     self._zygote = None
                     if attempt:
                         raise AutotuneError(f"the measuring process failed: {error}") from error
-        assert self._worker is not None
-        return self._worker
+        assert lane.worker is not None
+        return lane.worker
 
-    def _discard(self) -> tuple[int, str]:
-        """End the worker in hand; returns the signal that ended it and its last words."""
-        worker, self._worker = self._worker, None
+    def _discard(self, lane: Lane | None = None) -> tuple[int, str]:
+        """End the worker of ``lane`` (the first): the signal that ended it and its last words."""
+        lane = lane or self._lanes[0]
+        worker, lane.worker = lane.worker, None
         if worker is None:
             return 0, ""
         try:
@@ -184,7 +210,7 @@ class WorkerRunner(Runner):
         reason = ""
         try:
             os.ftruncate(descriptor, _MOST_DRAWS * size)  # what is not written takes no memory
-            worker = self._prepared(task, descriptor)
+            worker = self._prepared(self._lanes[0], task, descriptor)
             worker.send({"do": "reference"})
             answer = worker.receive(time.monotonic() + self._reference_seconds)["done"]
             reason = answer.get("failed", "")
@@ -208,31 +234,59 @@ class WorkerRunner(Runner):
         self._references[key] = Reference(descriptor, answer["draws"], answer["precision"])
         return self._references[key]
 
-    def _prepared(self, task: Task, reference: int) -> WorkerProcess:
-        """A worker that knows ``task``."""
-        if self._worker is not None and self._worker.candidates >= _CANDIDATES_PER_WORKER:
-            self._discard()
-        worker = self._fork()
+    def _prepared(self, lane: Lane, task: Task, reference: int) -> WorkerProcess:
+        """The worker of ``lane``, which knows ``task``."""
+        if lane.worker is not None and lane.worker.candidates >= _CANDIDATES_PER_WORKER:
+            self._discard(lane)
+        worker = self._fork(lane)
         if worker.task != task.workload.key:
             worker.send(self._task_message(task), [reference])
             worker.task = task.workload.key
         return worker
 
-    def _measure(self, task: Task, reference: Reference, candidate: Candidate) -> Measurement:
-        fresh = self._worker is None or self._worker.candidates == 0
-        measurement = self._attempt(task, reference, candidate)
-        outcome = measurement.outcome
-        if not fresh and isinstance(outcome, Crashed) and outcome.signal in _DOUBTFUL:
-            return self._attempt(task, reference, candidate)
-        return measurement
-
     def _attempt(self, task: Task, reference: Reference, candidate: Candidate) -> Measurement:
+        """Measure a candidate in the first lane, waiting for it."""
+        steps = self._steps(self._lanes[0], task, reference, candidate)
+        try:
+            deadline = next(steps)
+            while True:
+                worker = self._lanes[0].worker
+                assert worker is not None  # the steps go on only while there is one
+                try:
+                    message = worker.receive(deadline)
+                except (LimitPassed, WorkerDied) as error:
+                    deadline = steps.throw(error)
+                else:
+                    deadline = steps.send(message)
+        except StopIteration as end:
+            found: Measurement = end.value
+            return found
+        finally:
+            steps.close()
+
+    def _steps(
+        self,
+        lane: Lane,
+        task: Task,
+        reference: Reference,
+        candidate: Candidate,
+        *,
+        wait: bool = False,
+        cores: Sequence[int] = (),
+    ) -> Steps:
+        """The way of one candidate through the worker of ``lane``: returns its measurement.
+
+        Yields when the next message must be there, is sent that message, and is thrown
+        ``LimitPassed`` or ``WorkerDied`` where none comes. With ``wait`` the worker stops when the
+        candidate is built, on ``cores``, until it is told to go on. Closed early, it ends the
+        worker.
+        """
         stage, trace = "schedule", ""
         seconds: dict[str, float] = {}
         drift: float | None = None
         outcome: Outcome
         try:
-            worker = self._prepared(task, reference.descriptor)
+            worker = self._prepared(lane, task, reference.descriptor)
             worker.candidates += 1
             worker.send(
                 {
@@ -240,10 +294,12 @@ class WorkerRunner(Runner):
                     "candidate": wire.candidate_message(candidate),
                     "draws": reference.draws,
                     "best": self.incumbents.get(task.workload.key),
+                    "wait": wait,
+                    "cores": list(cores),
                 }
             )
             deadline = time.monotonic() + self.limits.build_seconds
-            while "done" not in (message := worker.receive(deadline)):
+            while "done" not in (message := (yield deadline)):
                 stage, trace, seconds = message["at"], message["trace"], message["seconds"]
                 deadline = self._entered(message, worker, deadline)
             done = message["done"]
@@ -251,26 +307,36 @@ class WorkerRunner(Runner):
             trace, seconds, drift = done["trace"], done["seconds"], done["drift"]
             outcome = wire.outcome_from(done["outcome"])
         except LimitPassed:
-            self._discard()
+            self._discard(lane)
             self._excuse(stage, "no answer", {})
             building = stage in ("schedule", "build")
             limit = self.limits.build_seconds if building else self.limits.run_seconds
-            return Measurement(
-                candidate, TimedOut("build" if building else "run", limit), trace, seconds
-            )
+            outcome = TimedOut("build" if building else "run", limit)
+            return Measurement(candidate, outcome, trace, spent(seconds))
         except (WorkerDied, wire.BadMessage) as error:
-            number, words = self._discard()
+            number, words = self._discard(lane)
             cause = ": ".join(filter(None, (_cause(number) or str(error), words)))
             self._excuse(stage, cause, {})
             outcome = Crashed(stage, number, cause)
         except BaseException:
-            self._discard()  # interrupted: the worker is busy with what nobody will read
+            self._discard(lane)  # interrupted: the worker is busy with what nobody will read
             raise
         if isinstance(outcome, WrongResult | Crashed):
-            self._discard()  # it may have written anywhere
+            self._discard(lane)  # it may have written anywhere
         else:
             worker.noise()
-        return Measurement(candidate, outcome, trace, seconds, drift)
+        return Measurement(candidate, outcome, trace, spent(seconds), drift)
+
+
+def doubtful(measurement: Measurement) -> bool:
+    """Whether a crash may be the work of an earlier candidate in the same worker."""
+    outcome = measurement.outcome
+    return isinstance(outcome, Crashed) and outcome.signal in _DOUBTFUL
+
+
+def spent(seconds: dict[str, float]) -> dict[str, float]:
+    """Seconds of the stages that are work of the candidate."""
+    return {name: value for name, value in seconds.items() if name not in ("wait", "device")}
 
 
 def _cause(number: int) -> str:

@@ -137,8 +137,9 @@ def test_memory_that_runs_out_is_named(runner: LocalRunner, task: Task) -> None:
 def test_worker_killed_from_outside_between_candidates(runner: LocalRunner, task: Task) -> None:
     results = runner.run(task, [candidate("tiled"), candidate("tiled", 8), candidate("tiled", 4)])
     assert isinstance(next(results).outcome, Measured)
-    assert runner._worker is not None
-    os.kill(runner._worker.pid, signal.SIGKILL)
+    # The second one is built meanwhile, in the other lane.
+    assert runner._lanes[1].worker is not None
+    os.kill(runner._lanes[1].worker.pid, signal.SIGKILL)
     killed = next(results).outcome
     assert isinstance(killed, Crashed) and killed.signal == signal.SIGKILL
     assert isinstance(next(results).outcome, Measured)
@@ -174,12 +175,15 @@ def test_no_process_and_no_descriptor_is_left(task: Task) -> None:
 
 
 def test_zygote_killed_from_outside_is_started_again(task: Task) -> None:
+    batch = [candidate("tiled"), candidate("tiled", 8), candidate("tiled", 4), candidate("packed")]
     with LocalRunner(host(), plugins=[PLUGIN]) as runner:
-        results = runner.run(task, [candidate("tiled"), candidate("tiled", 8), candidate("packed")])
+        results = runner.run(task, batch)
         assert isinstance(next(results).outcome, Measured)
         assert runner._zygote is not None
         os.kill(runner._zygote.pid, signal.SIGKILL)
-        assert isinstance(next(results).outcome, Crashed | Measured)
+        # Its workers die with it: what each of them had in hand is lost, and no more.
+        for _ in runner._lanes:
+            assert isinstance(next(results).outcome, Crashed | Measured)
         assert isinstance(next(results).outcome, Measured)
 
 
