@@ -52,7 +52,7 @@ def alone(
     from autotune.measure.timing import TimingPlan
 
     # No candidate is given up early: all are to be ranked.
-    plan = TimingPlan(cache=cache, hopeless=1e9, behind=1e9)
+    plan = TimingPlan(cache=cache, hopeless=1e9, behind=1e9, at_first=1e9)
     found: dict[str, dict[str, tuple[float, str]]] = {}
     with LocalRunner(target, plan=plan) as runner:
         for task in tasks:

@@ -222,10 +222,14 @@ def _run(
     job: _Job, draws: Draws, kernel: Kernel, best: float | None, enter: Callable[[str], None]
 ) -> Outcome:
     """Verify, time, and verify on more inputs what is fast enough to win."""
-    checked = check(kernel, draws)
+    hopeless = job.plan.hopeless_at_first(best)
+    checked = check(kernel, draws, hopeless)
     if not checked.comparison.right:
         return _refused(checked.comparison)
     enter("run")
+    if checked.seconds > hopeless:
+        found = checked.comparison
+        return Measured(checked.seconds, (checked.seconds,), found.error, found.tolerance)
     cold = job.plan.cache == "cold"
     samples = collect(lambda n: kernel.samples(checked.arguments, n, cold=cold), best, job.plan)
     seconds = estimate(samples)

@@ -69,23 +69,28 @@ class Draws:
 class Checked:
     """A kernel that passed on the first draw: ``arguments`` are ready for timing.
 
+    ``seconds`` is what its very first execution took, which also paid for touching its memory.
     ``again()`` is to be called after the timing: the last of those many runs must have left the
     same bits. ``further()`` checks the kernel on every other draw: for one that could win.
     """
 
     comparison: Comparison
+    seconds: float
     arguments: list[Any] = field(repr=False)
     again: Callable[[], Comparison] = field(repr=False)
     further: Callable[[], Comparison] = field(repr=False)
 
 
-def check(kernel: Kernel, draws: Draws) -> Checked:
-    """Run ``kernel`` twice on the first draw. Where it is not right, the comparison says why."""
+def check(kernel: Kernel, draws: Draws, hopeless: float = math.inf) -> Checked:
+    """Run ``kernel`` twice on the first draw. Where it is not right, the comparison says why.
+
+    One whose first execution takes more than ``hopeless`` seconds is not run again.
+    """
     results = [draws.allocate(kind) for kind in outputs_of(draws.task.workload)]
     # A kernel that is wrong may have written anywhere: these are looked at, too.
     packed: list[Buffer] = []
     arguments = _arguments(kernel, draws, 0, results, packed)
-    comparison, bits = _runs(kernel, draws, 0, arguments, results, packed, 2)
+    comparison, bits, seconds = _runs(kernel, draws, 0, arguments, results, packed, 2, hopeless)
 
     def again() -> Comparison:
         fault = _strays(draws[0], results, packed)
@@ -100,14 +105,14 @@ def check(kernel: Kernel, draws: Draws) -> Checked:
                 break
             packed.clear()
             prepared = _arguments(kernel, draws, index, results, packed)
-            found, _ = _runs(kernel, draws, index, prepared, results, packed, _MORE_RUNS)
+            found, _, _ = _runs(kernel, draws, index, prepared, results, packed, _MORE_RUNS)
             if not found.right:
                 message = f"{found.message} (on {_named(draws.names, draw)})"
                 return Comparison(found.error, found.tolerance, message)
             worst = max(worst, found, key=lambda one: one.error)
         return worst
 
-    return Checked(comparison, arguments, again, further)
+    return Checked(comparison, seconds, arguments, again, further)
 
 
 def _arguments(
@@ -128,17 +133,24 @@ def _runs(
     results: list[Buffer],
     packed: list[Buffer],
     count: int,
-) -> tuple[Comparison, list[bytes]]:
-    """Run ``count`` times on the same inputs; compare the runs, then the result."""
+    hopeless: float = math.inf,
+) -> tuple[Comparison, list[bytes], float]:
+    """Run ``count`` times on the same inputs; compare the runs, then the result.
+
+    Also returns the bits of the result and the seconds of the first run.
+    """
     bits: list[bytes] = []
     given = draws[index]
+    first = 0.0
     started = time.monotonic()
     for turn in range(count):
-        if time.monotonic() - started > _LONG_SECONDS:
+        if turn and (first > hopeless or time.monotonic() - started > _LONG_SECONDS):
             break
         for result in results:
             result.poison()
+        begun = time.perf_counter()
         kernel.function(*arguments)
+        first = first or time.perf_counter() - begun
         fault = _strays(given, results, packed)
         found = [result.bits() for result in results]
         if not fault and turn and found != bits:
@@ -147,9 +159,10 @@ def _runs(
                 "was written"
             )
         if fault:
-            return _wrong(draws, fault), bits
+            return _wrong(draws, fault), bits, first
         bits = found
-    return compare([r.array for r in results], given.expected, draws.tolerance), bits
+    found_right = compare([r.array for r in results], given.expected, draws.tolerance)
+    return found_right, bits, first
 
 
 def _strays(given: Given, results: list[Buffer], packed: list[Buffer]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ class TimingPlan:
     Between ``least`` and ``most`` single executions, as many as fit in ``share_seconds``; a kernel
     so slow that ``least`` would take more than ``most_seconds`` gets as many as fit in that, but
     ``first`` at least. After ``first`` executions a candidate slower than ``hopeless`` times the
-    best known one is given up, after ``least`` one slower than ``behind`` times.
+    best known one is given up, after ``least`` one slower than ``behind`` times. One whose very
+    first execution, with all that is done once, takes ``at_first`` times as long is not run again.
 
     ``cache`` "cold" throws everything but the first argument out of the CPU's caches before each
     execution: in a model an operator finds its weights in memory and its input in a cache. "hot"
@@ -23,13 +25,21 @@ class TimingPlan:
     """
 
     first: int = 3
-    least: int = 10
+    least: int = 6
     most: int = 100
     share_seconds: float = 0.1
     most_seconds: float = 1.0
-    hopeless: float = 2.0
-    behind: float = 1.3
+    hopeless: float = 1.5
+    behind: float = 1.2
+    at_first: float = 4.0
     cache: str = "hot"
+
+    def hopeless_at_first(self, best: float | None) -> float:
+        """Seconds: a first execution that takes longer is the last one. ``best``: None if unknown.
+
+        Never less than 2 ms, since starting threads and touching memory take as long.
+        """
+        return math.inf if best is None else max(self.at_first * best, 2e-3)
 
     def __post_init__(self) -> None:
         if self.cache not in CACHES:
