@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from autotune.frontends.base import ImportedModel
     from autotune.graph.model import FusedModel
     from autotune.measure.base import Runner
+    from autotune.measure.timing import TimingPlan
     from autotune.measure.tracker import Device
     from autotune.search.progress import Progress, SearchSummary
     from autotune.search.study import SamplerFactory
@@ -76,6 +77,8 @@ def tune(
     seed: int = 0,
     threads: int | None = None,
     device: Device | None = None,
+    cores: int | None = None,
+    cache: str = "hot",
     progress: Callable[[Progress], None] | None = None,
     status: Status | None = None,
 ) -> TuneResult:
@@ -86,13 +89,16 @@ def tune(
     search, whichever is first; without both, after ``TRIALS`` for each task. Everything measured is
     in the database as soon as it is, so that the same call continues after an interruption. The
     artifact is written to ``output`` if that is given. With ``device`` candidates are measured
-    there, and ``target`` says what it is. ``progress`` is called after each
+    there, and ``target`` says what it is. ``cores`` is how many of this machine's may be used: by
+    default those of one inference, with more the next candidates are built while one is measured.
+    ``cache`` "cold" times with weights out of the CPU's caches. ``progress`` is called after each
     measurement, ``status`` with a line before each long step.
 
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
     (``KeyboardInterrupt``) is no error: ``result.search.stopped`` is then "interrupted".
     """
-    from autotune.database import check_database, open_database
+    from autotune.database import check_database, check_timing, open_database
+    from autotune.measure.timing import CACHES, TimingPlan
     from autotune.search.budget import Budget
     from autotune.search.settings import SearchSettings
     from autotune.target import check_measurable
@@ -122,28 +128,34 @@ def tune(
 
         check_output(output)
     check_database(database)
-    imported, import_check, fused = _prepared(model, input_shapes, resolved, status)
+    if cache not in CACHES:
+        raise InputError(f"there is no cache {cache!r}: choose {' or '.join(CACHES)}")
+    check_timing(database, resolved, cache)
+    # The measuring processes start while the model is imported.
+    with _runner(resolved, device, TimingPlan(cache=cache), cores, status) as runner:
+        imported, import_check, fused = _prepared(model, input_shapes, resolved, status)
 
-    from autotune.search.loop import tune_tasks
-    from search_spaces.registry import matching
-    from tuning_db.records import ModelRow
+        from autotune.search.loop import tune_tasks
+        from search_spaces.registry import matching
+        from tuning_db.records import ModelRow
 
-    tunable = [task for task in fused.tasks if any(matching(task, resolved))]
-    untunable = tuple(t.workload.name for t in fused.tasks if t not in tunable)
-    if trials is None and seconds is None:
-        trials = TRIALS * len(tunable)
-    settings = SearchSettings(budget=Budget(trials, seconds), sampler=sampler, seed=seed)
-    _tell(status, f"searching schedules for {len(tunable)} tasks")
-    with open_database(database) as opened, _runner(resolved, device, status) as runner:
-        summary = tune_tasks(
-            tunable,
-            resolved,
-            runner,
-            opened,
-            settings,
-            progress,
-            model=ModelRow(fused.digest, fused.name),
-        )
+        tunable = [task for task in fused.tasks if any(matching(task, resolved))]
+        untunable = tuple(t.workload.name for t in fused.tasks if t not in tunable)
+        if trials is None and seconds is None:
+            trials = TRIALS * len(tunable)
+        budget = Budget(trials, seconds)
+        settings = SearchSettings(budget=budget, sampler=sampler, seed=seed, cache=cache)
+        _tell(status, f"searching schedules for {len(tunable)} tasks")
+        with open_database(database) as opened:
+            summary = tune_tasks(
+                tunable,
+                resolved,
+                runner,
+                opened,
+                settings,
+                progress,
+                model=ModelRow(fused.digest, fused.name),
+            )
     compiled = None
     if output is not None and summary.stopped != "interrupted":
         compiled = _build(imported, import_check, fused, database, output, status)
@@ -164,9 +176,11 @@ def verify(
     more than ``above`` times slower than undisturbed. The finals of their tasks are held again.
     Raises a ``UserError``; an interruption is no error, ``result.interrupted`` is then true.
     """
-    from autotune.database import open_database
+    from autotune.database import open_database, timing_of
     from autotune.measure.local import LocalRunner
+    from autotune.measure.timing import TimingPlan
     from autotune.search import verification
+    from autotune.search.settings import SearchSettings
     from autotune.target import check_measurable
 
     if not above > 1:
@@ -181,8 +195,11 @@ def verify(
                 f"of {known or 'none'}: name the target with --target and --threads"
             )
         _tell(status, "measuring disturbed records again")
-        with LocalRunner(resolved) as runner:
-            return verification.verify(opened, resolved, runner, above=above, progress=progress)
+        settings = SearchSettings(sampler="random", cache=timing_of(opened, resolved))
+        with LocalRunner(resolved, plan=TimingPlan(cache=settings.cache)) as runner:
+            return verification.verify(
+                opened, resolved, runner, above=above, settings=settings, progress=progress
+            )
 
 
 def compile(
@@ -221,12 +238,18 @@ def _check_sampler(sampler: str | SamplerFactory) -> None:
         raise InputError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
 
 
-def _runner(target: Target, device: Device | None, status: Status | None) -> Runner:
+def _runner(
+    target: Target,
+    device: Device | None,
+    plan: TimingPlan,
+    cores: int | None,
+    status: Status | None,
+) -> Runner:
     """What measures candidates: this machine, or the device."""
     if device is None:
         from autotune.measure.local import LocalRunner
 
-        return LocalRunner(target)
+        return LocalRunner(target, plan=plan, cores=cores)
     from autotune.measure.rpc import RPCRunner
 
     return RPCRunner(
@@ -234,6 +257,7 @@ def _runner(target: Target, device: Device | None, status: Status | None) -> Run
         device.tracker,
         wait_seconds=device.wait_seconds,
         compiler=device.compiler,
+        plan=plan,
         status=status,
     )
 

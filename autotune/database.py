@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from autotune.errors import DatabaseError
+from search_spaces.task import Target
 from tuning_db.database import TuningDatabase
-from tuning_db.errors import DatabaseFault
+from tuning_db.errors import DatabaseFault, OlderVersion
 from tuning_db.opening import check
 
 
@@ -28,6 +30,37 @@ def check_database(path: str | Path) -> None:
     """
     with database_errors():
         check(Path(path))
+
+
+def check_timing(path: str | Path, target: Target, cache: str) -> None:
+    """Refuse to mix times that cannot be compared: with hot and with cold caches.
+
+    Raises ``autotune.errors.DatabaseError`` where ``path`` holds records of ``target`` that were
+    timed with another cache than ``cache``.
+    """
+    path = Path(path)
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        with TuningDatabase.open(path, create=False, read_only=True) as database:
+            was = timing_of(database, target, cache)
+    except OlderVersion:
+        return  # those knew hot caches only, and are upgraded when they are written
+    except DatabaseFault as fault:
+        raise DatabaseError(str(fault)) from fault
+    if was != cache:
+        raise DatabaseError(
+            f"{path} holds records of this target that were timed with {was} caches: use "
+            f"--cache {was}, or another file with --db"
+        )
+
+
+def timing_of(database: TuningDatabase, target: Target, default: str = "hot") -> str:
+    """With which caches the records of ``target`` were timed; ``default`` where there are none."""
+    for run in database.runs():
+        if run.target == target.digest and run.trials_done:
+            return str(json.loads(run.settings).get("cache", "hot"))
+    return default
 
 
 @contextmanager

@@ -65,6 +65,17 @@ def tune(
             show_default="this machine's for its own kind, else the device's",
         ),
     ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            help="Cores that tuning may use; more than --threads build ahead.",
+            show_default="those of --threads",
+            min=1,
+        ),
+    ] = None,
+    cache: Annotated[
+        str, typer.Option(help="hot or cold: where a kernel finds its weights when it is timed.")
+    ] = "hot",
     as_json: JsonOption = False,
 ) -> None:
     """Search schedules for MODEL on this machine; run again to continue where it ended."""
@@ -84,6 +95,8 @@ def tune(
                 seed=seed,
                 threads=threads,
                 device=_device(rpc, key, rpc_wait, rpc_cc),
+                cores=cores,
+                cache=cache,
                 progress=told.progress,
                 status=told.status,
             )

@@ -91,6 +91,8 @@ class Zygote:
     def close(self) -> None:
         """End it, and by that every worker that still lives."""
         self._control.close()
+        if not self._ready:
+            self._process.kill()  # it is busy starting, and has no worker yet
         try:
             self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:

@@ -55,6 +55,22 @@ def estimate(samples: Sequence[float]) -> float:
     return min(samples)
 
 
+ESTIMATOR = "minimum of single executions"
+"""What ``estimate`` is called where it is stored."""
+
+
+def uncertainty(samples: Sequence[float]) -> float | None:
+    """How far the estimate may be off, as a share of it; None for a single sample.
+
+    The distance from the fastest to the lower quartile: small where the fastest time was met again
+    and again, large where it may have been luck.
+    """
+    if len(samples) < 2:
+        return None
+    ordered = sorted(samples)
+    return (ordered[math.ceil(len(ordered) / 4)] - ordered[0]) / ordered[0] if ordered[0] else None
+
+
 def collect(
     execute: Callable[[int], list[float]], best: float | None, plan: TimingPlan
 ) -> tuple[float, ...]:

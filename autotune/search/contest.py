@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from autotune.measure.base import Measurement, Runner
+from autotune.measure.timing import ESTIMATOR
 from autotune.search.finals import judge, pooled, rounds_in_turn
 from autotune.search.recording import record_of
 from autotune.search.state import SearchState, TaskState
@@ -108,6 +109,7 @@ def _final(
             "finals": dict(seconds),
             "rounds": state.settings.rounds,
             "noise": task.verdict.noise,
+            "estimator": f"median of {state.settings.rounds} rounds, in each the {ESTIMATOR}",
         }
         # A verdict is as disturbed as the worst of what it compares.
         times = [d for seen in looks.values() for look in seen if (d := look.drift_seconds)]

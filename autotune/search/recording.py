@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from autotune.measure import wire
 from autotune.measure.base import Measurement
 from autotune.measure.outcome import Measured, WrongResult
+from autotune.measure.timing import ESTIMATOR, uncertainty
 from autotune.search.space import parameters_text
 from search_spaces.task import Target, Task
 from tuning_db.records import Record, TargetRow, WorkloadRow
@@ -69,14 +70,16 @@ def record_of(
 ) -> Record:
     """What is stored of one measurement.
 
-    ``detail`` holds the stages' seconds, the fixed kernel's (``tuning_db.drift``), the cause of a
-    failure, and ``extra`` (JSON-able).
+    ``detail`` holds how the time was estimated and how sure it is, the stages' seconds, the fixed
+    kernel's (``tuning_db.drift``), the cause of a failure, and ``extra`` (JSON-able).
     """
     outcome, candidate = measurement.outcome, measurement.candidate
     detail = {
         name: value for name, value in asdict(outcome).items() if name not in _STORED_APART
     }
     detail["stages"] = dict(measurement.seconds)
+    if isinstance(outcome, Measured):
+        detail |= {"estimator": ESTIMATOR, "uncertainty": uncertainty(outcome.samples)}
     if measurement.drift_seconds is not None:
         detail["drift_seconds"] = measurement.drift_seconds
     detail.update(extra or {})

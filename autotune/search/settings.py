@@ -18,7 +18,8 @@ class SearchSettings:
     sampler from a seed. ``batch`` candidates are asked for at a time, between which the cost model
     learns. The ``finalists`` fastest of a task are measured again with its default in ``rounds``
     turns (0: no finals). If the first ``give_up`` candidates of everything fail, the search stops;
-    if those of one task do, that task is set aside.
+    if those of one task do, that task is set aside. ``cache`` notes how the runner times
+    (``autotune.measure.timing.TimingPlan``).
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -29,6 +30,7 @@ class SearchSettings:
     rounds: int = 3
     give_up: int = 8
     patience: Patience = field(default_factory=Patience)
+    cache: str = "hot"
 
     def __post_init__(self) -> None:
         for name in ("batch", "give_up"):
@@ -46,4 +48,5 @@ class SearchSettings:
             "batch": self.batch,
             "finalists": self.finalists,
             "rounds": self.rounds,
+            "cache": self.cache,
         }

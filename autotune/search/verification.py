@@ -72,9 +72,8 @@ def verify(
     chosen = settings or SearchSettings(sampler="random")
     with database.transaction():
         database.register_target(target_row(target))
-        run = database.begin_run(
-            target.digest, None, {"verify": above}, json.loads(versions_text())
-        )
+        noted = {"verify": above, "cache": chosen.cache}
+        run = database.begin_run(target.digest, None, noted, json.loads(versions_text()))
     log = DriftLog(drift_seconds(database, target.digest))
     state = SearchState(target, chosen, run, [], log)
     told = progress or (lambda _: None)

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from autotune.errors import TargetError
+from autotune.errors import InputError, TargetError
 from autotune.measure.base import Limits, Measurement, TaskNotMeasurable
 from autotune.measure.local import LocalRunner
 from autotune.measure.outcome import BuildFailed, Crashed, Invalid, Measured, TimedOut, WrongResult
+from autotune.measure.timing import TimingPlan
 from search_spaces.task import Candidate, Task
 from tests.compiler.measuring import has_flag, host, matmul, task_of
 
@@ -294,3 +295,34 @@ def test_a_busy_machine_shows_in_the_time_of_the_fixed_kernel(runner: LocalRunne
             process.wait()
     assert all(seconds is not None and seconds > 0 for seconds in (*quiet, *busy))
     assert max(busy) > 1.2 * min(quiet)
+
+
+needs_two_cpus = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="needs a core to build on beside the one that measures"
+)
+
+
+@needs_two_cpus
+def test_with_a_core_left_over_builds_go_on_while_one_is_measured() -> None:
+    batch = [candidate("tiled", n) for n in (1, 2, 4, 8, 16, 32)] + [candidate("wild_write")]
+    with LocalRunner(host(1), plugins=[PLUGIN], cores=2) as runner:
+        found = measure(runner, matmul(64, 64, 64), *batch, candidate("packed"))
+    kinds = [type(f.outcome) for f in found]
+    assert kinds == [*[Measured] * 6, Crashed, Measured]
+    assert [f.candidate.key for f in found[:7]] == [c.key for c in batch]
+
+
+def test_fewer_cores_than_threads_are_refused() -> None:
+    with pytest.raises(InputError, match="--cores"):
+        LocalRunner(host(2), cores=1)
+
+
+def test_cold_caches_are_slower_where_weights_are_read_once() -> None:
+    task = matmul(1, 1024, 1024)
+    seconds = {}
+    for cache in ("hot", "cold", "hot", "cold"):
+        with LocalRunner(host(1), plugins=[PLUGIN], plan=TimingPlan(cache=cache)) as runner:
+            (found,) = measure(runner, task, candidate("tiled", 32))
+        assert isinstance(found.outcome, Measured)
+        seconds[cache] = min(found.outcome.seconds, seconds.get(cache, 1.0))
+    assert seconds["cold"] > 1.1 * seconds["hot"]

@@ -41,3 +41,15 @@ def test_verify_of_another_target_says_which_there_is(tmp_path: Path) -> None:
     refused = autotune("db", "verify", "--threads", 2, "--db", database, check=False)
     assert refused.returncode == 2
     assert "--threads" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_times_with_hot_and_with_cold_caches_are_not_mixed(tmp_path: Path) -> None:
+    model, database = layers(tmp_path / "layers.onnx"), tmp_path / "tuning.db"
+    words = ("tune", model, "--threads", 1, "--db", database, "--cache", "cold", "--trials")
+    autotune(*words, 1)
+    before = database.read_bytes()
+    refused = autotune("tune", model, "--threads", 1, "--db", database, check=False)
+    assert refused.returncode == 2
+    assert "--cache cold" in refused.stderr and "Traceback" not in refused.stderr
+    assert database.read_bytes() == before
+    autotune(*words, 2)

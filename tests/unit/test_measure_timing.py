@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from autotune.measure.timing import TimingPlan, collect, estimate
+from autotune.measure.timing import TimingPlan, collect, estimate, uncertainty
 
 PLAN = TimingPlan()
 
@@ -46,3 +46,9 @@ def test_a_first_execution_is_judged_with_room_for_what_is_done_once() -> None:
     assert PLAN.hopeless_at_first(None) == float("inf")
     assert PLAN.hopeless_at_first(10e-3) == pytest.approx(40e-3)
     assert PLAN.hopeless_at_first(1e-6) == 2e-3
+
+
+def test_uncertainty_is_small_where_the_fastest_time_was_met_again() -> None:
+    assert uncertainty([1.0, 1.0, 1.0, 5.0]) == 0.0
+    assert uncertainty([1.0, 1.5, 1.5, 1.5]) == pytest.approx(0.5)
+    assert uncertainty([1.0]) is None
