@@ -97,7 +97,7 @@ def tune(
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
     (``KeyboardInterrupt``) is no error: ``result.search.stopped`` is then "interrupted".
     """
-    from autotune.database import check_database, check_timing, open_database
+    from autotune.database import check_timing, open_database
     from autotune.measure.timing import CACHES, TimingPlan
     from autotune.search.budget import Budget
     from autotune.search.settings import SearchSettings
@@ -110,6 +110,8 @@ def tune(
     _check_sampler(sampler)
     resolved = _resolve(target, threads, device.key if device is not None else "")
     if device is not None:
+        if cores is not None:
+            raise InputError("--cores is about this machine, and --rpc measures on another one")
         from autotune.measure.tracker import Tracker
 
         Tracker.parse(device.tracker)
@@ -127,7 +129,6 @@ def tune(
         from autotune.artifact.output import check_output
 
         check_output(output)
-    check_database(database)
     if cache not in CACHES:
         raise InputError(f"there is no cache {cache!r}: choose {' or '.join(CACHES)}")
     check_timing(database, resolved, cache)

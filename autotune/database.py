@@ -10,7 +10,7 @@ from pathlib import Path
 from autotune.errors import DatabaseError
 from search_spaces.task import Target
 from tuning_db.database import TuningDatabase
-from tuning_db.errors import DatabaseFault, OlderVersion
+from tuning_db.errors import DatabaseFault, NotATuningDatabase, OlderVersion
 from tuning_db.opening import check
 
 
@@ -38,14 +38,15 @@ def check_timing(path: str | Path, target: Target, cache: str) -> None:
     Raises ``autotune.errors.DatabaseError`` where ``path`` holds records of ``target`` that were
     timed with another cache than ``cache``.
     """
+    check_database(path)
     path = Path(path)
     if not path.exists() or path.stat().st_size == 0:
         return
     try:
         with TuningDatabase.open(path, create=False, read_only=True) as database:
             was = timing_of(database, target, cache)
-    except OlderVersion:
-        return  # those knew hot caches only, and are upgraded when they are written
+    except (OlderVersion, NotATuningDatabase):
+        return  # those knew hot caches only; or it was killed before it held anything
     except DatabaseFault as fault:
         raise DatabaseError(str(fault)) from fault
     if was != cache:

@@ -89,7 +89,8 @@ class TuningDatabase:
                     self.connection.execute("ROLLBACK")
                 raise
 
-    def _all(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query; its faults are the database's."""
         with explained(self.path):
             return self.connection.execute(sql, tuple(values)).fetchall()
 
@@ -245,23 +246,23 @@ class TuningDatabase:
             workload=workload, target=target, outcome=outcome, run=run, final=final
         )
         sql = f"SELECT id FROM records {where} ORDER BY id DESC LIMIT ?"
-        found = self._all(sql, (*values, -1 if last is None else last))
+        found = self.rows(sql, (*values, -1 if last is None else last))
         ids = [row[0] for row in reversed(found)]
         for start in range(0, len(ids), CHUNK):
             chunk = ids[start : start + CHUNK]
             marks = ",".join("?" * len(chunk))
-            for row in self._all(f"{SELECT} WHERE r.id IN ({marks}) ORDER BY r.id", chunk):
+            for row in self.rows(f"{SELECT} WHERE r.id IN ({marks}) ORDER BY r.id", chunk):
                 yield to_record(row)
 
     def record(self, number: int) -> Record | None:
         """The record of that id."""
-        rows = self._all(f"{SELECT} WHERE r.id = ?", (number,))
+        rows = self.rows(f"{SELECT} WHERE r.id = ?", (number,))
         return to_record(rows[0]) if rows else None
 
     def measured_keys(self, workload: str, target: str) -> set[str]:
         """Keys of the candidates that have a record, whatever became of them."""
         sql = "SELECT DISTINCT candidate FROM records WHERE workload = ? AND target = ?"
-        return {row[0] for row in self._all(sql, (workload, target))}
+        return {row[0] for row in self.rows(sql, (workload, target))}
 
     def count(
         self,
@@ -276,7 +277,7 @@ class TuningDatabase:
         where, values = _where(
             workload=workload, target=target, outcome=outcome, run=run, final=final
         )
-        return int(self._all(f"SELECT COUNT(*) FROM records {where}", values)[0][0])
+        return int(self.rows(f"SELECT COUNT(*) FROM records {where}", values)[0][0])
 
     def best(self, workload: str, target: str) -> Record | None:
         """The fastest right candidate of a task, or None.
@@ -285,14 +286,14 @@ class TuningDatabase:
         ever wrong, or failed when measured again, is left out. Ties go to the smaller candidate
         key, so that the same records always give the same answer.
         """
-        rows = self._all(f"{SELECT} WHERE r.id = ({_BEST})", (workload, target))
+        rows = self.rows(f"{SELECT} WHERE r.id = ({_BEST})", (workload, target))
         return to_record(rows[0]) if rows else None
 
     def best_for_all(self, target: str) -> dict[str, Record]:
         """The best record of every workload that has one on ``target``, by workload key."""
         sql = f"SELECT w.key, ({_BEST_OF_W}) FROM workloads AS w ORDER BY w.key"
         found: dict[str, Record] = {}
-        for key, number in self._all(sql, (target,)):
+        for key, number in self.rows(sql, (target,)):
             record = self.record(number) if number is not None else None
             if record is not None:
                 found[key] = record
@@ -302,25 +303,25 @@ class TuningDatabase:
 
     def workload(self, key: str) -> WorkloadRow | None:
         """The workload of that key."""
-        rows = self._all("SELECT * FROM workloads WHERE key = ?", (key,))
+        rows = self.rows("SELECT * FROM workloads WHERE key = ?", (key,))
         return WorkloadRow(*rows[0]) if rows else None
 
     def workloads(self) -> list[WorkloadRow]:
         """Every workload, by key."""
-        return [WorkloadRow(*row) for row in self._all("SELECT * FROM workloads ORDER BY key")]
+        return [WorkloadRow(*row) for row in self.rows("SELECT * FROM workloads ORDER BY key")]
 
     def target(self, digest: str) -> TargetRow | None:
         """The target of that digest."""
-        rows = self._all("SELECT * FROM targets WHERE digest = ?", (digest,))
+        rows = self.rows("SELECT * FROM targets WHERE digest = ?", (digest,))
         return TargetRow(*rows[0]) if rows else None
 
     def targets(self) -> list[TargetRow]:
         """Every target, by digest."""
-        return [TargetRow(*row) for row in self._all("SELECT * FROM targets ORDER BY digest")]
+        return [TargetRow(*row) for row in self.rows("SELECT * FROM targets ORDER BY digest")]
 
     def models(self) -> list[ModelRow]:
         """Every model, by digest."""
-        return [ModelRow(*row) for row in self._all("SELECT * FROM models ORDER BY digest")]
+        return [ModelRow(*row) for row in self.rows("SELECT * FROM models ORDER BY digest")]
 
     def tasks(self, model: str, target: str) -> list[TaskRow]:
         """What ``model`` calls on ``target``, by workload."""
@@ -328,7 +329,7 @@ class TuningDatabase:
             "SELECT workload, calls, flops, bytes FROM model_tasks"
             " WHERE model = ? AND target = ? ORDER BY workload"
         )
-        return [TaskRow(*row) for row in self._all(sql, (model, target))]
+        return [TaskRow(*row) for row in self.rows(sql, (model, target))]
 
     def run(self, run: str) -> RunRow | None:
         """The run of that id."""
@@ -340,7 +341,7 @@ class TuningDatabase:
 
     def _runs(self, where: str, values: tuple[str, ...]) -> list[RunRow]:
         sql = "SELECT id, target, model, started, finished, settings, versions, trials_done"
-        return [RunRow(*row) for row in self._all(f"{sql} FROM runs {where} ORDER BY id", values)]
+        return [RunRow(*row) for row in self.rows(f"{sql} FROM runs {where} ORDER BY id", values)]
 
     def stats(self) -> statistics.Stats:
         """Counts, and for each model how much of it is tuned and how long its tasks take."""

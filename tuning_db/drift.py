@@ -38,7 +38,7 @@ def undisturbed(ordered: Sequence[float]) -> float:
 
 def drift_seconds(database: TuningDatabase, target: str) -> list[float]:
     """All times of the fixed kernel on ``target`` (a digest), fastest first."""
-    rows = database.connection.execute(
+    rows = database.rows(
         "SELECT json_extract(detail, '$.drift_seconds') AS drift FROM records"
         " WHERE target = ? AND drift > 0 ORDER BY drift",
         (target,),
@@ -49,20 +49,22 @@ def drift_seconds(database: TuningDatabase, target: str) -> list[float]:
 def disturbed(
     database: TuningDatabase, target: str, above: float = DISTURBED
 ) -> list[DisturbedRecord]:
-    """The right candidates on ``target`` whose latest record was disturbed, worst first.
+    """The right candidates on ``target`` that are known by a disturbed record, worst first.
 
+    Of each candidate the latest first measurement counts, of each task the latest final one.
     ``above`` is the drift from which on a record counts as disturbed.
     """
     times = drift_seconds(database, target)
     if not times:
         return []
     base = undisturbed(times)
-    rows = database.connection.execute(
+    rows = database.rows(
         """SELECT id, workload, candidate, drift / ? FROM (
              SELECT id, workload, candidate, outcome,
                     json_extract(detail, '$.drift_seconds') AS drift,
                     ROW_NUMBER() OVER (
-                        PARTITION BY workload, candidate ORDER BY id DESC) AS latest
+                        PARTITION BY workload, CASE final WHEN 1 THEN '' ELSE candidate END
+                        ORDER BY id DESC) AS latest
              FROM records WHERE target = ?)
            WHERE latest = 1 AND outcome = 'measured' AND drift > ?
            ORDER BY drift DESC, id""",

@@ -63,6 +63,12 @@ class Runner(ABC):
         The caller records a measurement before it asks for the next one.
         """
 
+    def forget(self, task: Task) -> None:  # noqa: B027  (a runner may have nothing to forget)
+        """Measure the next candidates of ``task`` in full, however slow they are.
+
+        For comparisons: a runner may otherwise stop early with what is clearly slower than before.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """End every process. Called once; safe to call again."""

@@ -109,8 +109,10 @@ def serve(channel: socket.socket) -> None:
                 clock,
             )
         elif message["do"] == "probe":
+            _move(message["cores"])
             wire.send(channel, {"done": _probe(channel, message)})
         elif message["do"] == "reference" and job is not None:
+            _move(message["cores"])
             wire.send(channel, {"done": _reference(job)})
         elif job is not None:
             job_done = _measure(channel, job, message)
@@ -179,11 +181,12 @@ def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict
     candidate: Candidate = wire.candidate_from(message["candidate"])
     outcome: Outcome
     try:
+        if job.device is None:
+            _move(message["cores"])
         scheduled = schedule(job.task, job.target, candidate)
         trace = scheduled.trace
         enter("build")
         if job.device is None:
-            _move(message["cores"])
             kernel = build_kernel(scheduled.module, job.task.workload, job.target)
             if message["wait"]:
                 enter("wait")

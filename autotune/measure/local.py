@@ -13,6 +13,7 @@ from functools import partial
 
 from autotune.errors import InputError, TargetError
 from autotune.measure.base import Limits, Measurement
+from autotune.measure.outcome import Crashed
 from autotune.measure.process import LimitPassed, WorkerDied
 from autotune.measure.timing import TimingPlan
 from autotune.measure.workers import Lane, Reference, Steps, WorkerRunner, doubtful
@@ -55,7 +56,7 @@ class LocalRunner(WorkerRunner):
                 "cores: give more with --cores, or use fewer --threads"
             )
         spare = self._cores > target.threads
-        self._measuring = allowed[: target.threads] if spare else []
+        measuring = allowed[: target.threads] if spare else []
         self._building = allowed[target.threads : self._cores] if spare else []
         super().__init__(
             target,
@@ -66,7 +67,7 @@ class LocalRunner(WorkerRunner):
             seed=seed,
             threads=target.threads,
             lanes=max(1, min(self._cores, len(allowed))),
-            bound=not spare,
+            measuring=measuring,
         )
 
     def _measured(
@@ -96,7 +97,8 @@ class LocalRunner(WorkerRunner):
                     if all(flight.lane is not lane or flight.result for flight in flights)
                 ]
                 # What waits to be measured comes first: no build may keep it waiting.
-                if waiting and free and busy < self._cores and first != "wait":
+                room = building < len(self._building or self._lanes) and busy < self._cores
+                if waiting and free and room and first != "wait":
                     lane = max(free, key=lambda lane: lane.worker is not None)
                     begin = partial(
                         self._steps, lane, task, reference, waiting.popleft(),
@@ -115,7 +117,8 @@ class LocalRunner(WorkerRunner):
             return
         worker = self._fork()
         try:
-            worker.send({"do": "probe", "target": asdict(self.target)})
+            probe = {"do": "probe", "target": asdict(self.target), "cores": self._measuring}
+            worker.send(probe)
             answer = worker.receive(time.monotonic() + 60.0)["done"]
         except (WorkerDied, LimitPassed) as error:
             number, words = self._discard()
@@ -139,6 +142,7 @@ class _Flight:
         self.lane = lane
         self._begin = begin
         self._fresh = lane.worker is None or lane.worker.candidates == 0
+        self._tried = False
         self.result: Measurement | None = None
         self.steps = begin()
         self.stage = "build"
@@ -174,13 +178,17 @@ class _Flight:
             else:
                 return
 
+    def _again(self, found: Measurement) -> bool:
+        died_waiting = isinstance(found.outcome, Crashed) and found.outcome.stage == "wait"
+        return not self._tried and (died_waiting or (doubtful(found) and not self._fresh))
+
     def _advance(self, step: Callable[[], float]) -> None:
         try:
             self.deadline = step()
         except StopIteration as end:
-            if doubtful(end.value) and not self._fresh:
-                # Perhaps another candidate's doing: once more, in a worker of its own.
-                self._fresh, self.stage = True, "build"
+            if self._again(end.value):
+                # Another candidate's doing, or somebody else's: once more, in a worker of its own.
+                self._fresh, self._tried, self.stage = True, True, "build"
                 self.steps = self._begin()
                 self._advance(lambda: next(self.steps))
             else:

@@ -87,6 +87,9 @@ class Zygote:
             return wire.receive(self._control)[0]
         except (OSError, EOFError) as error:
             raise ZygoteFailed("it has died") from error
+        except BaseException:
+            self._control.close()  # interrupted: what comes now would answer the next request
+            raise
 
     def close(self) -> None:
         """End it, and by that every worker that still lives."""
@@ -105,14 +108,14 @@ class WorkerProcess:
 
     def __init__(self, zygote: Zygote, memory: int) -> None:
         """Fork it from ``zygote``; it may use ``memory`` bytes. Raises ``ZygoteFailed``."""
-        self._zygote = zygote
+        self.zygote = zygote
         self._sock, theirs = socket.socketpair()
         self._noise, noise = os.pipe()
         os.set_blocking(self._noise, False)
         os.set_blocking(noise, False)  # a flood on stderr is dropped, and blocks nobody
         try:
             answer = zygote.ask({"do": "fork", "memory": memory}, [theirs.fileno(), noise])
-        except ZygoteFailed:
+        except BaseException:
             self._sock.close()
             os.close(self._noise)
             raise
@@ -210,7 +213,7 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         try:
-            status = int(self._zygote.ask({"do": "reap", "pid": self.pid})["status"])
+            status = int(self.zygote.ask({"do": "reap", "pid": self.pid})["status"])
         finally:
             words = self.noise()
             self._sock.close()

@@ -224,6 +224,7 @@ class RPCRunner(WorkerRunner):
                     "do": "probe",
                     "target": asdict(self.target),
                     "device": self._device_message(),
+                    "cores": [],
                 }
             )
             deadline = time.monotonic() + _BUILD_SECONDS

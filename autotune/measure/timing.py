@@ -58,6 +58,9 @@ def estimate(samples: Sequence[float]) -> float:
 ESTIMATOR = "minimum of single executions"
 """What ``estimate`` is called where it is stored."""
 
+FIRST_EXECUTION = "the first execution, which was hopeless"
+"""What the time of a candidate is called that was not timed any further."""
+
 
 def uncertainty(samples: Sequence[float]) -> float | None:
     """How far the estimate may be off, as a share of it; None for a single sample.

@@ -70,11 +70,12 @@ class WorkerRunner(Runner):
         seed: int,
         threads: int,
         lanes: int = 1,
-        bound: bool = True,
+        measuring: Sequence[int] = (),
     ) -> None:
         """Start the processes in the background; what they run here uses ``threads`` threads.
 
-        ``lanes`` is how many workers there may be at once; see ``Zygote`` for ``bound``.
+        ``lanes`` is how many workers there may be at once, ``measuring`` the cores on which kernels
+        run; none: wherever TVM puts them.
         """
         self.target = target
         self.limits = limits or Limits()
@@ -86,8 +87,9 @@ class WorkerRunner(Runner):
         self._threads = threads
         self._references: dict[str, Reference] = {}
         self._lanes = [Lane() for _ in range(lanes)]
-        self._bound = bound
-        self._zygote: Zygote | None = Zygote(threads, self._plugins, bound=bound)
+        self._measuring = list(measuring)
+        self._bound = not measuring
+        self._zygote: Zygote | None = Zygote(threads, self._plugins, bound=self._bound)
 
     @abstractmethod
     def _probe(self) -> None:
@@ -136,6 +138,10 @@ class WorkerRunner(Runner):
                 best = self.incumbents.get(task.workload.key, outcome.seconds)
                 self.incumbents[task.workload.key] = min(best, outcome.seconds)
             yield measurement
+
+    def forget(self, task: Task) -> None:
+        """Give up no further candidate of ``task`` for being slower than those before."""
+        self.incumbents.pop(task.workload.key, None)
 
     @abstractmethod
     def _measured(
@@ -188,9 +194,10 @@ class WorkerRunner(Runner):
         try:
             return worker.end()
         except ZygoteFailed:
-            if self._zygote is not None:
-                self._zygote.close()
-            self._zygote = None
+            # Perhaps there is a new one already, for other lanes.
+            if self._zygote is worker.zygote:
+                worker.zygote.close()
+                self._zygote = None
             return int(signal.SIGKILL), "the measuring processes were killed from outside"
 
     def reference_precision(self, task: Task) -> str:
@@ -211,7 +218,7 @@ class WorkerRunner(Runner):
         try:
             os.ftruncate(descriptor, _MOST_DRAWS * size)  # what is not written takes no memory
             worker = self._prepared(self._lanes[0], task, descriptor)
-            worker.send({"do": "reference"})
+            worker.send({"do": "reference", "cores": self._measuring})
             answer = worker.receive(time.monotonic() + self._reference_seconds)["done"]
             reason = answer.get("failed", "")
         except LimitPassed:

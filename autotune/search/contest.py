@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from autotune.measure.base import Measurement, Runner
+from autotune.measure.base import Measurement, Runner, TaskNotMeasurable
 from autotune.measure.timing import ESTIMATOR
 from autotune.search.finals import judge, pooled, rounds_in_turn
 from autotune.search.recording import record_of
@@ -20,7 +20,7 @@ ATTEMPTS = 3
 def finalists(state: SearchState, task: TaskState) -> list[Candidate]:
     """The default and those that looked faster; empty where there is nothing to compare."""
     study, settings = task.study, state.settings
-    if settings.rounds < 1 or study.best is None:
+    if settings.rounds < 1 or study.best is None or not task.measurable:
         return []
     base = math.inf if study.default_seconds is None else study.default_seconds
     barred = {study.default.key, *task.out}
@@ -66,7 +66,10 @@ def hold_finals(
             needed = len(found) * state.settings.rounds * state.pace
             if bound is not None and state.elapsed + needed > bound:
                 break
-            _final(state, task, found, runner, database, told)
+            try:
+                _final(state, task, found, runner, database, told)
+            except TaskNotMeasurable:
+                task.measurable = False
 
 
 def _final(
@@ -78,16 +81,22 @@ def _final(
     told: Callable[[TaskState], None],
 ) -> None:
     looks: dict[str, list[Measurement]] = {candidate.key: [] for candidate in found}
-    worst = 0.0
+    disturbance: list[tuple[float, float]] = []
     for turn in rounds_in_turn(found, state.settings.rounds):
+        slowed: list[tuple[float, float]] = []
         # One that failed a look is out already. One at a time: a runner may build ahead or
         # change the order, and what is compared must be measured in turn.
         for candidate in turn:
             if not any(look.outcome.kind != "measured" for look in looks[candidate.key]):
+                runner.forget(task.study.task)
                 looks[candidate.key].extend(runner.run(task.study.task, [candidate]))
-                drift = state.drift.note(looks[candidate.key][-1].drift_seconds)
-                worst = max(worst, drift or 0.0)
+                took = looks[candidate.key][-1].drift_seconds
+                drift = state.drift.note(took)
+                if took and drift:
+                    slowed.append((took, drift))
         told(task)
+        if slowed:
+            disturbance.append(max(slowed))
     task.verdict = judge(task.study.default, looks)
 
     def add(look: Measurement, extra: dict[str, object]) -> None:
@@ -111,8 +120,8 @@ def _final(
             "noise": task.verdict.noise,
             "estimator": f"median of {state.settings.rounds} rounds, in each the {ESTIMATOR}",
         }
-        # A verdict is as disturbed as the worst of what it compares.
-        times = [d for seen in looks.values() for look in seen if (d := look.drift_seconds)]
-        if times:
-            extra |= {"drift": worst, "drift_seconds": max(times)}
+        # A verdict is by medians over the rounds, each as disturbed as the worst look in it.
+        if disturbance:
+            took, drift = sorted(disturbance)[len(disturbance) // 2]
+            extra |= {"drift": drift, "drift_seconds": took}
         add(pooled(looks[key], seconds[key]), extra)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from autotune.measure import wire
 from autotune.measure.base import Measurement
 from autotune.measure.outcome import Measured, WrongResult
-from autotune.measure.timing import ESTIMATOR, uncertainty
+from autotune.measure.timing import ESTIMATOR, FIRST_EXECUTION, uncertainty
 from autotune.search.space import parameters_text
 from search_spaces.task import Target, Task
 from tuning_db.records import Record, TargetRow, WorkloadRow
@@ -79,7 +79,8 @@ def record_of(
     }
     detail["stages"] = dict(measurement.seconds)
     if isinstance(outcome, Measured):
-        detail |= {"estimator": ESTIMATOR, "uncertainty": uncertainty(outcome.samples)}
+        how = ESTIMATOR if len(outcome.samples) > 1 else FIRST_EXECUTION
+        detail |= {"estimator": how, "uncertainty": uncertainty(outcome.samples)}
     if measurement.drift_seconds is not None:
         detail["drift_seconds"] = measurement.drift_seconds
     detail.update(extra or {})

