@@ -49,8 +49,8 @@ class LocalRunner(WorkerRunner):
         self._probed = False
         _check(target)
         allowed = sorted(os.sched_getaffinity(0))
-        self._cores = target.threads if cores is None else min(cores, len(allowed))
-        if self._cores < target.threads:
+        self._cores = min(target.threads if cores is None else cores, len(allowed))
+        if cores is not None and self._cores < target.threads:
             raise InputError(
                 f"a candidate of {target.threads} threads cannot be measured on {self._cores} "
                 "cores: give more with --cores, or use fewer --threads"
@@ -66,7 +66,7 @@ class LocalRunner(WorkerRunner):
             reference_seconds=reference_seconds,
             seed=seed,
             threads=target.threads,
-            lanes=max(1, min(self._cores, len(allowed))),
+            lanes=self._cores if spare or self._cores == 1 else 2 * self._cores,
             measuring=measuring,
         )
 
@@ -76,29 +76,36 @@ class LocalRunner(WorkerRunner):
         """Build side by side, measure in order, and never both on the same cores."""
         waiting = deque(candidates)
         flights: deque[_Flight] = deque()
+        spare = max(0, self._cores - self.target.threads)
+        builders = len(self._building) or self._cores
+        turn = "build"  # without cores to spare: now all build, now one after the other runs
         try:
             while waiting or flights:
                 if flights and flights[0].result is not None:
                     yield flights.popleft().result  # type: ignore[misc]  # it was looked at
                     continue
-                building = sum(flight.stage == "build" for flight in flights)
-                first = flights[0].stage if flights else ""
-                if first == "wait" and building <= self._cores - self.target.threads:
+                stages = [flight.stage for flight in flights]
+                building, first = stages.count("build"), stages[0] if stages else ""
+                if "wait" not in stages and "run" not in stages:
+                    turn = "build"
+                free = [
+                    lane
+                    for lane in self._lanes
+                    if all(flight.lane is not lane or flight.result for flight in flights)
+                ]
+                more = bool(waiting and free)
+                ready = spare or turn == "run" or not more
+                if first == "wait" and building <= spare and ready:
+                    turn = "run"
                     order = {
                         "best": self.incumbents.get(task.workload.key),
                         "cores": self._measuring,
                     }
                     flights[0].go(order, time.monotonic() + self.limits.run_seconds)
                     continue
-                busy = building + (self.target.threads if first == "run" else 0)
-                free = [
-                    lane
-                    for lane in self._lanes
-                    if all(flight.lane is not lane or flight.result for flight in flights)
-                ]
-                # What waits to be measured comes first: no build may keep it waiting.
-                room = building < len(self._building or self._lanes) and busy < self._cores
-                if waiting and free and room and first != "wait":
+                # With cores to spare, what waits to be measured comes first.
+                may_build = first != "wait" if spare else turn == "build"
+                if more and may_build and building < builders:
                     lane = max(free, key=lambda lane: lane.worker is not None)
                     begin = partial(
                         self._steps, lane, task, reference, waiting.popleft(),
