@@ -78,7 +78,7 @@ def tune(
     threads: int | None = None,
     device: Device | None = None,
     cores: int | None = None,
-    cache: str = "hot",
+    cache: str = "cold",
     progress: Callable[[Progress], None] | None = None,
     status: Status | None = None,
 ) -> TuneResult:
@@ -91,7 +91,8 @@ def tune(
     artifact is written to ``output`` if that is given. With ``device`` candidates are measured
     there, and ``target`` says what it is. ``cores`` is how many of this machine's may be used: by
     default those of one inference, with more the next candidates are built while one is measured.
-    ``cache`` "cold" times with weights out of the CPU's caches. ``progress`` is called after each
+    ``cache`` says where a kernel finds its weights: "cold" is in memory,
+    as in a model, "hot" in the CPU's caches. ``progress`` is called after each
     measurement, ``status`` with a line before each long step.
 
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search

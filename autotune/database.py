@@ -56,7 +56,7 @@ def check_timing(path: str | Path, target: Target, cache: str) -> None:
         )
 
 
-def timing_of(database: TuningDatabase, target: Target, default: str = "hot") -> str:
+def timing_of(database: TuningDatabase, target: Target, default: str = "cold") -> str:
     """With which caches the records of ``target`` were timed; ``default`` where there are none."""
     for run in database.runs():
         if run.target == target.digest and run.trials_done:

@@ -74,8 +74,8 @@ def tune(
         ),
     ] = None,
     cache: Annotated[
-        str, typer.Option(help="hot or cold: where a kernel finds its weights when it is timed.")
-    ] = "hot",
+        str, typer.Option(help="cold or hot: where a kernel finds its weights when it is timed.")
+    ] = "cold",
     as_json: JsonOption = False,
 ) -> None:
     """Search schedules for MODEL on this machine; run again to continue where it ended."""

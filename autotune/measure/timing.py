@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-CACHES = ("hot", "cold")
+CACHES = ("cold", "hot")
+"""The first is the default: it ranks candidates more like the whole model does."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class TimingPlan:
     hopeless: float = 1.5
     behind: float = 1.2
     at_first: float = 4.0
-    cache: str = "hot"
+    cache: str = CACHES[0]
 
     def hopeless_at_first(self, best: float | None) -> float:
         """Seconds: a first execution that takes longer is the last one. ``best``: None if unknown.

@@ -30,7 +30,7 @@ class SearchSettings:
     rounds: int = 3
     give_up: int = 8
     patience: Patience = field(default_factory=Patience)
-    cache: str = "hot"
+    cache: str = "cold"
 
     def __post_init__(self) -> None:
         for name in ("batch", "give_up"):

@@ -45,11 +45,11 @@ def test_verify_of_another_target_says_which_there_is(tmp_path: Path) -> None:
 
 def test_times_with_hot_and_with_cold_caches_are_not_mixed(tmp_path: Path) -> None:
     model, database = layers(tmp_path / "layers.onnx"), tmp_path / "tuning.db"
-    words = ("tune", model, "--threads", 1, "--db", database, "--cache", "cold", "--trials")
+    words = ("tune", model, "--threads", 1, "--db", database, "--cache", "hot", "--trials")
     autotune(*words, 1)
     before = database.read_bytes()
     refused = autotune("tune", model, "--threads", 1, "--db", database, check=False)
     assert refused.returncode == 2
-    assert "--cache cold" in refused.stderr and "Traceback" not in refused.stderr
+    assert "--cache hot" in refused.stderr and "Traceback" not in refused.stderr
     assert database.read_bytes() == before
     autotune(*words, 2)
