@@ -14,6 +14,7 @@ import numpy as np
 
 from autotune.measure import remote, wire
 from autotune.measure.checking import Draws, check, draws_from
+from autotune.measure.cores import Places
 from autotune.measure.data import Array, numpy_dtype, outputs_of
 from autotune.measure.drift import DriftClock
 from autotune.measure.guard import Allocate, Buffer, Guarded
@@ -66,6 +67,7 @@ class _Job:
     plan: TimingPlan
     reference: int
     clock: DriftClock
+    places: Places
     draws: Draws | None = None
 
     def prepare(self, message: Sequence[Mapping[str, Any]]) -> Draws:
@@ -90,6 +92,7 @@ def serve(channel: socket.socket) -> None:
     """Answer requests until the other side closes ``channel``."""
     job: _Job | None = None
     clock = DriftClock()
+    places = Places()
     while True:
         try:
             message, descriptors = wire.receive(channel)
@@ -107,12 +110,13 @@ def serve(channel: socket.socket) -> None:
                 TimingPlan(**message["plan"]),
                 descriptors[0],
                 clock,
+                places,
             )
         elif message["do"] == "probe":
-            _move(message["cores"])
+            places.run_on(message["cores"])
             wire.send(channel, {"done": _probe(channel, message)})
         elif message["do"] == "reference" and job is not None:
-            _move(message["cores"])
+            places.run_on(message["cores"])
             wire.send(channel, {"done": _reference(job)})
         elif job is not None:
             job_done = _measure(channel, job, message)
@@ -153,12 +157,6 @@ def _read(descriptor: int, types: Sequence[TensorType], offset: int) -> list[Arr
     return outputs
 
 
-def _move(cores: Sequence[int]) -> None:
-    """Work on ``cores`` from now on, with threads made from now on; no cores: stay."""
-    if cores:
-        os.sched_setaffinity(0, cores)
-
-
 def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
     """Take one candidate through its stages, telling the parent when each begins and ends.
 
@@ -182,7 +180,7 @@ def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict
     outcome: Outcome
     try:
         if job.device is None:
-            _move(message["cores"])
+            job.places.build_on(message["cores"])
         scheduled = schedule(job.task, job.target, candidate)
         trace = scheduled.trace
         enter("build")
@@ -191,7 +189,7 @@ def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict
             if message["wait"]:
                 enter("wait")
                 message |= wire.receive(channel)[0]
-                _move(message["cores"])
+                job.places.run_on(message["cores"])
             enter("verify")
             draws = job.prepare(message["draws"])
             before = job.clock.before()

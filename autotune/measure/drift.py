@@ -68,14 +68,11 @@ class DriftClock:
 
         Not their minimum: what a process that shares the cores takes away is to be seen.
         """
-        import numpy as np
         import tvm
 
         kernel = fixed_kernel()
         if self._arguments is None:
-            rows = _threads() * _ROWS
-            shapes = (rows, _DEPTH), (_DEPTH, _COLUMNS), (rows, _COLUMNS)
-            self._arguments = [tvm.runtime.tensor(np.ones(s, np.float32)) for s in shapes]
+            self._arguments = _arguments()
             self._executions = 1 + int(_SECONDS / min(kernel.samples(self._arguments, 5)))
         timer = kernel.library.time_evaluator(
             kernel.split.main, tvm.cpu(), number=self._executions, repeat=1, min_repeat_ms=0
@@ -83,6 +80,20 @@ class DriftClock:
         self._last = float(timer(*self._arguments).mean)
         self._taken = time.monotonic()
         return self._last
+
+
+def run_once() -> None:
+    """Run the fixed kernel, which makes TVM's threads where there are none yet."""
+    fixed_kernel().function(*_arguments())
+
+
+def _arguments() -> list[Any]:
+    import numpy as np
+    import tvm
+
+    rows = _threads() * _ROWS
+    shapes = (rows, _DEPTH), (_DEPTH, _COLUMNS), (rows, _COLUMNS)
+    return [tvm.runtime.tensor(np.ones(shape, np.float32)) for shape in shapes]
 
 
 def _type(tensor: Any) -> TensorType:

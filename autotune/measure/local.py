@@ -13,6 +13,7 @@ from functools import partial
 
 from autotune.errors import InputError, TargetError
 from autotune.measure.base import Limits, Measurement
+from autotune.measure.cores import set_apart
 from autotune.measure.outcome import Crashed
 from autotune.measure.process import LimitPassed, WorkerDied
 from autotune.measure.timing import TimingPlan
@@ -48,7 +49,7 @@ class LocalRunner(WorkerRunner):
         """
         self._probed = False
         _check(target)
-        allowed = sorted(os.sched_getaffinity(0))
+        allowed = set_apart(sorted(os.sched_getaffinity(0)))
         self._cores = min(target.threads if cores is None else cores, len(allowed))
         if cores is not None and self._cores < target.threads:
             raise InputError(
@@ -56,8 +57,7 @@ class LocalRunner(WorkerRunner):
                 "cores: give more with --cores, or use fewer --threads"
             )
         spare = self._cores > target.threads
-        measuring = allowed[: target.threads] if spare else []
-        self._building = allowed[target.threads : self._cores] if spare else []
+        self._building = allowed[target.threads if spare else 0 : self._cores]
         super().__init__(
             target,
             limits,
@@ -67,7 +67,7 @@ class LocalRunner(WorkerRunner):
             seed=seed,
             threads=target.threads,
             lanes=self._cores if spare or self._cores == 1 else 2 * self._cores,
-            measuring=measuring,
+            measuring=allowed[: target.threads],
         )
 
     def _measured(
@@ -77,7 +77,7 @@ class LocalRunner(WorkerRunner):
         waiting = deque(candidates)
         flights: deque[_Flight] = deque()
         spare = max(0, self._cores - self.target.threads)
-        builders = len(self._building) or self._cores
+        builders = len(self._building)
         turn = "build"  # without cores to spare: now all build, now one after the other runs
         try:
             while waiting or flights:

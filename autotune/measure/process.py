@@ -37,17 +37,13 @@ class ZygoteFailed(Exception):
 class Zygote:
     """The process that workers are forked from. Starting takes seconds and does not block."""
 
-    def __init__(self, threads: int, plugins: Sequence[str], *, bound: bool = True) -> None:
-        """Start it; each of its workers runs kernels with ``threads`` threads.
-
-        Unless ``bound`` these stay on the cores of the worker, where TVM would choose the first.
-        """
+    def __init__(self, threads: int, plugins: Sequence[str]) -> None:
+        """Start it; each of its workers runs kernels with ``threads`` threads."""
         ours, theirs = socket.socketpair()
         count = {n: "1" for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         # A worker's idle threads would spin for a tenth of a second, while the next one measures.
         count["TVM_THREAD_POOL_SPIN_COUNT"] = "10000"
-        if not bound:
-            count["TVM_BIND_THREADS"] = "0"
+        count["TVM_BIND_THREADS"] = "0"  # the workers choose the cores
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "autotune.measure.worker", str(theirs.fileno()), *plugins],

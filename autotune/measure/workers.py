@@ -75,7 +75,7 @@ class WorkerRunner(Runner):
         """Start the processes in the background; what they run here uses ``threads`` threads.
 
         ``lanes`` is how many workers there may be at once, ``measuring`` the cores on which kernels
-        run; none: wherever TVM puts them.
+        run; none: wherever the system puts them.
         """
         self.target = target
         self.limits = limits or Limits()
@@ -88,8 +88,7 @@ class WorkerRunner(Runner):
         self._references: dict[str, Reference] = {}
         self._lanes = [Lane() for _ in range(lanes)]
         self._measuring = list(measuring)
-        self._bound = not measuring
-        self._zygote: Zygote | None = Zygote(threads, self._plugins, bound=self._bound)
+        self._zygote: Zygote | None = Zygote(threads, self._plugins)
 
     @abstractmethod
     def _probe(self) -> None:
@@ -172,7 +171,7 @@ class WorkerRunner(Runner):
         if lane.worker is None:
             for attempt in (0, 1):
                 if self._zygote is None:
-                    self._zygote = Zygote(self._threads, self._plugins, bound=self._bound)
+                    self._zygote = Zygote(self._threads, self._plugins)
                 try:
                     self._zygote.wait_ready(_START_SECONDS)
                     lane.worker = WorkerProcess(self._zygote, self.limits.memory_bytes)
