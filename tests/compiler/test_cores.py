@@ -15,7 +15,11 @@ counts = {n: "1" for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_T
 os.environ |= counts | {"TVM_NUM_THREADS": sys.argv[1], "TVM_BIND_THREADS": "0"}
 from autotune.measure.cores import Places
 places, cores = Places(), sorted(os.sched_getaffinity(0))[:2]
-where = lambda: [sorted(os.sched_getaffinity(int(t))) for t in sorted(os.listdir("/proc/self/task"))]
+
+def where():
+    threads = sorted(os.listdir("/proc/self/task"))
+    return [sorted(os.sched_getaffinity(int(thread))) for thread in threads]
+
 places.run_on(cores)
 running = where()
 places.build_on(cores)
