@@ -210,8 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"benchmarks.measure_rate: {error}", file=sys.stderr)
         return 2
-    if find_spec("psutil") is None:
-        needs = "MetaSchedule needs psutil: pip install psutil"
+    if find_spec("psutil") is None or find_spec("cloudpickle") is None:
+        needs = "MetaSchedule needs more than TVM brings: pip install psutil cloudpickle"
         print(f"benchmarks.measure_rate: {needs}", file=sys.stderr)
         return 2
     from autotune.measure.local import LocalRunner
