@@ -64,7 +64,7 @@ def task_of(model: Any, target: Target) -> Task:
     from autotune.graph.tasks import extract_tasks
 
     with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
-        tasks, _ = extract_tasks(lower(model))
+        tasks, _ = extract_tasks(lower(model, target))
     (task,) = tasks
     return task
 

@@ -164,6 +164,15 @@ class Target:
         """Elements of ``dtype`` in one vector register."""
         return max(1, self.vector_bits // (8 * TensorType((1,), dtype).bytes))
 
+    def vector_of(self, columns: int, dtype: str = "float32") -> int:
+        """Elements of the vectors that cover ``columns`` contiguous elements best.
+
+        The fewest registers, and among those the narrowest, which wastes least: 24 floats are two
+        vectors of 16, but 8 are one of 8. Four at least.
+        """
+        widths = [width for width in (4, 8, 16, 32, 64) if width <= self.lanes(dtype)]
+        return min(widths or [1], key=lambda width: (-(-columns // width), width))
+
     def tvm(self) -> dict[str, Any]:
         """The dict that ``tvm.target.Target`` takes."""
         spec: dict[str, Any] = {

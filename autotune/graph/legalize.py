@@ -5,10 +5,75 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tvm import te, tirx, topi
+import numpy as np
+from tvm import relax, te, tirx, topi
+
+from autotune.graph.constants import array, is_constant, shape_of
+from search_spaces.task import Target
+
+Legaliser = Callable[[Any, Any], Any]
 
 
-def conv2d(builder: Any, call: Any) -> Any:
+def table(target: Target) -> dict[str, Legaliser]:
+    """What ``LegalizeOps`` takes: our computations by operator name, for ``target``."""
+
+    def whole(weight: Any) -> tuple[Any, int | None]:
+        return _whole_vectors(weight, target)
+
+    return {
+        "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, whole),
+        "relax.matmul": lambda builder, call: _matmul(builder, call, whole),
+        **_ELEMENTWISE,
+    }
+
+
+def _whole_vectors(weight: Any, target: Target) -> tuple[Any, int | None]:
+    """A constant weight filled up with columns of zeros to whole vectors.
+
+    A reduction whose last vector is full needs no condition in its inner loop. Returns the weight
+    and how many of its columns count, None if all do.
+    """
+    shape = shape_of(weight)
+    if not is_constant(weight) or not shape or str(weight.ty.dtype) != "float32":
+        return weight, None
+    missing = -shape[-1] % target.vector_of(shape[-1])
+    if not missing:
+        return weight, None
+    filled = np.pad(array(weight), [(0, 0)] * (len(shape) - 1) + [(0, missing)])
+    return relax.const(filled), shape[-1]
+
+
+def _matmul(builder: Any, call: Any, whole: Callable[[Any], tuple[Any, int | None]]) -> Any:
+    """A product with constant weights; anything else stays with TVM."""
+    data, weight = call.args
+    shape = shape_of(data)
+    kept = None
+    if shape is not None and len(shape) > 1 and len(shape_of(weight) or ()) == 2:
+        weight, kept = whole(weight)
+    if kept is None:
+        return call.op.get_attr("FLegalize")(builder, call)
+    return builder.call_te(_product, data, weight, kept=kept, primfunc_name_hint="matmul")
+
+
+def _product(data: te.Tensor, weight: te.Tensor, kept: int) -> te.Tensor:
+    depth, columns = (int(v) for v in weight.shape)
+    k = te.reduce_axis((0, depth), "k")
+    rows = [int(v) for v in data.shape][:-1]
+    full = te.compute(
+        (*rows, columns),
+        lambda *i: te.sum(data[(*i[:-1], k)] * weight[k, i[-1]], axis=k),
+        name="matmul",
+    )
+    return _cropped(full, kept)
+
+
+def _cropped(full: te.Tensor, kept: int) -> te.Tensor:
+    """The first ``kept`` columns."""
+    shape = (*full.shape[:-1], kept)
+    return te.compute(shape, lambda *i: full[i], name="crop", tag=topi.tag.ELEMWISE)
+
+
+def _conv2d(builder: Any, call: Any, whole: Callable[[Any], tuple[Any, int | None]]) -> Any:
     """Convolution in NHWC with HWIO weights as one reduction; anything else stays with TOPI."""
     a = call.attrs
     if a.data_layout != "NHWC" or a.kernel_layout != "HWIO":
@@ -24,14 +89,16 @@ def conv2d(builder: Any, call: Any) -> Any:
             a.kernel_layout,
             a.out_dtype or None,
         )
+    weight, kept = whole(call.args[1]) if int(a.groups) == 1 else (call.args[1], None)
     return builder.call_te(
         _conv2d_nhwc,
         call.args[0],
-        call.args[1],
+        weight,
         strides=tuple(int(s) for s in a.strides),
         pads=tuple(int(p) for p in a.padding),
         dilation=tuple(int(d) for d in a.dilation),
         groups=int(a.groups),
+        kept=kept,
         primfunc_name_hint="conv2d" if int(a.groups) == 1 else "grouped_conv2d",
     )
 
@@ -43,6 +110,7 @@ def _conv2d_nhwc(
     pads: tuple[int, int, int, int],
     dilation: tuple[int, int],
     groups: int,
+    kept: int | None,
 ) -> te.Tensor:
     batch, height, width, channels = (int(v) for v in data.shape)
     kh, kw, per_group, outputs = (int(v) for v in kernel.shape)
@@ -51,6 +119,17 @@ def _conv2d_nhwc(
     if any(pads):
         data = topi.nn.pad(
             data, [0, pads[0], pads[1], 0], [0, pads[2], pads[3], 0], 0.0, name="pad"
+        )
+    if (kh, kw) == (1, 1) and strides != (1, 1) and not any(pads):
+        # What a strided 1x1 convolution reads, side by side, makes it a product of matrices: its
+        # weights are read once for all pixels, not once for each row of them.
+        sh, sw = strides
+        strides = (1, 1)
+        source = data
+        data = te.compute(
+            (batch, rows, columns, channels),
+            lambda n, h, w, c: source[n, h * sh, w * sw, c],
+            name="pad_stride",
         )
     # Axes of extent one are left out: fewer loops to schedule, and one key for equal work.
 
@@ -75,10 +154,11 @@ def _conv2d_nhwc(
         value = pixel * kernel[y, x, inner, o]
         return te.sum(value, axis=taps) if taps else value
 
-    return te.compute((batch, rows, columns, outputs), product, name="conv")
+    full = te.compute((batch, rows, columns, outputs), product, name="conv")
+    return full if kept is None else _cropped(full, kept)
 
 
-def _float32(function: Callable[..., te.Tensor]) -> Callable[[Any, Any], Any]:
+def _float32(function: Callable[..., te.Tensor]) -> Legaliser:
     """A legaliser that uses ``function`` on float32 and leaves other dtypes to TVM."""
 
     def legalise(builder: Any, call: Any) -> Any:
@@ -121,8 +201,7 @@ def _softmax(builder: Any, call: Any) -> Any:
 # LLVM calls the C library once for each element of a vector of exp, erf or tanh. The polynomials
 # of TOPI (Cephes for exp, Eigen's rational functions for erf and tanh) stay in vector registers,
 # and are right to a few units in the last place.
-TABLE = {
-    "relax.nn.conv2d": conv2d,
+_ELEMENTWISE: dict[str, Legaliser] = {
     "relax.exp": _float32(topi.fast_exp),
     "relax.erf": _float32(topi.fast_erf),
     "relax.tanh": _float32(topi.fast_tanh),

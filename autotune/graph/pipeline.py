@@ -20,7 +20,7 @@ T = relax.transform
 def optimise(imported: ImportedModel, target: Target) -> FusedModel:
     """Fold, lay out, fuse and take the tasks out of ``imported``; nothing is scheduled yet."""
     with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
-        module = lower(imported.module)
+        module = lower(imported.module, target)
     tasks, functions = extract_tasks(module)
     return FusedModel(
         name=imported.name,
@@ -35,8 +35,8 @@ def optimise(imported: ImportedModel, target: Target) -> FusedModel:
     )
 
 
-def lower(module: tvm.IRModule) -> tvm.IRModule:
-    """The graph passes alone, under the caller's target and pass context."""
+def lower(module: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """The graph passes alone, under the caller's pass context and ``target`` as TVM's."""
     module = fold_constants(module)
     # Only a convolution directly followed by batch_norm is folded, so nothing may be decomposed
     # before; what it leaves are constants times constants.
@@ -48,7 +48,7 @@ def lower(module: tvm.IRModule) -> tvm.IRModule:
             T.CanonicalizeBindings(),
             T.FoldConstant(),
             T.DecomposeOpsForInference(),
-            T.LegalizeOps(legalize.TABLE),
+            T.LegalizeOps(legalize.table(target)),
             T.AnnotateTIROpPattern(),
             T.FuseOps(),
             T.FuseTIR(),

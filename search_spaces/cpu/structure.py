@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
-from search_spaces.task import Access, Block, Workload
+from search_spaces.task import Access, Block, Target, Workload
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,9 @@ class Tiled:
     spatial axes flattened into the rows of the register tile, ``outer`` the other spatial axes.
     ``packed`` is the position, among the anchor's reads, of the constant operand that is laid out
     anew, or None. ``staged`` is the same for a variable operand that is copied into that layout at
-    run time. ``padding`` is the index of the block that pads the data, or None.
+    run time. ``padding`` is the index of the block that pads the data, or None. ``kept`` is how
+    many columns later blocks read: fewer than there are where constant weights were filled up to
+    whole vectors, so that no step of the reduction has a tail.
     """
 
     anchor: int
@@ -30,6 +32,7 @@ class Tiled:
     staged: int | None
     padding: int | None
     broadcast: bool
+    kept: int
 
     def extent(self, axes: tuple[int, ...]) -> int:
         """Product of the extents of ``axes``."""
@@ -46,9 +49,34 @@ class Tiled:
         return self.block.axes[self.column].extent
 
     @property
+    def cropped(self) -> bool:
+        """Whether the last vector is computed in full, and read in part."""
+        return self.kept < self.columns
+
+    def registers(self, target: Target) -> int:
+        """Vector registers that one vector of columns takes."""
+        return -(-self.lanes(target) // target.lanes())
+
+    def lanes(self, target: Target) -> int:
+        """Elements of one vector of columns: the widest that leaves no tail, if there is one."""
+        best = target.vector_of(self.columns)
+        if self.columns % best == 0:
+            return best
+        even = even_part(self.columns, best)
+        if even >= 4:
+            return even
+        # LLVM splits an odd vector into whole ones and a rest, without conditions.
+        return self.columns if self.columns <= 4 * best else best
+
+    @property
     def depth(self) -> int:
         """Iterations of the reduction."""
         return self.extent(self.reduced)
+
+
+def even_part(extent: int, most: int) -> int:
+    """The largest power of two up to ``most`` (one itself) that divides ``extent``."""
+    return min(extent & -extent, most)
 
 
 @lru_cache(maxsize=4096)
@@ -66,9 +94,10 @@ def tiled(workload: Workload) -> Tiled | None:
     order = [dim[0] for dim in block.writes[0].dims if dim]
     if not order or any(block.axes[a].extent > 1 and a not in order for a in spatial):
         return None
-    if not _same_shape(block, workload.blocks[anchor:]):
-        return None
     column = order[-1]
+    kept = _kept(block, workload.blocks[anchor + 1 :])
+    if kept is None or (kept < block.axes[column].extent and column != spatial[-1]):
+        return None
     if block.axes[column].extent < 4:
         return None
     packed, staged = None, None
@@ -93,18 +122,28 @@ def tiled(workload: Workload) -> Tiled | None:
     for index, before in enumerate(workload.blocks[:anchor]):
         if "pad" in before.name and any(w.buffer in read_buffers for w in before.writes):
             padding = index
-    return Tiled(anchor, block, column, tile, outer, reduced, packed, staged, padding, broadcast)
+    return Tiled(
+        anchor, block, column, tile, outer, reduced, packed, staged, padding, broadcast, kept
+    )
 
 
-def _same_shape(block: Block, following: tuple[Block, ...]) -> bool:
-    """Whether every later block runs over the anchor's spatial shape (an elementwise epilogue)."""
-    shape = [axis.extent for axis in block.axes if not axis.reduced]
-    for later in following[1:]:
-        if [axis.extent for axis in later.axes] != shape:
-            return False
+def _kept(block: Block, following: tuple[Block, ...]) -> int | None:
+    """Columns of the elementwise blocks after the anchor, or None where they are something else.
+
+    Each of them runs over the anchor's spatial shape, or all over its first columns only.
+    """
+    *rows, columns = [axis.extent for axis in block.axes if not axis.reduced]
+    kept = {columns}
+    for index, later in enumerate(following):
+        *own, last = [axis.extent for axis in later.axes] or [0]
+        if own != rows or last > columns or any(axis.reduced for axis in later.axes):
+            return None
         if any(w.dims != tuple((i,) for i in range(len(w.dims))) for w in later.writes):
-            return False
-    return True
+            return None
+        if index == 0:
+            kept = {last}
+        kept.add(last)
+    return kept.pop() if len(kept) == 1 else None
 
 
 def _flattenable(block: Block, rows: list[int]) -> tuple[int, ...]:

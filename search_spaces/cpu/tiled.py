@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 MAX_ROWS = 14
 MAX_VECTORS = 6
 
+TAIL = 0.1
+"""Share of the time that a tail of rows costs, on top of what it wastes."""
+
 
 class TiledSpace(SearchSpace):
     """Tile sizes, loop order, unrolling and parallel grain of one tiled reduction."""
 
     name = "cpu.tiled"
-    version = 1
+    version = 2
     priority = 30
 
     def matches(self, task: Task, target: Target) -> bool:
@@ -39,7 +42,7 @@ class TiledSpace(SearchSpace):
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
         nest = _nest(task)
-        lanes = target.lanes()
+        lanes = nest.lanes(target)
         vectors = max(1, min(MAX_VECTORS, ceil(nest.columns / lanes)))
         last = nest.block.axes[nest.reduced[-1]].extent
         found: dict[str, BaseDistribution] = {
@@ -67,7 +70,7 @@ class TiledSpace(SearchSpace):
         last = nest.block.axes[nest.reduced[-1]].extent
         window = prod(nest.block.axes[axis].extent for axis in nest.reduced[:-1])
         row_tiles = ceil(nest.rows / rows)
-        column_tiles = ceil(nest.columns / (vectors * target.lanes()))
+        column_tiles = ceil(nest.columns / (vectors * nest.lanes(target)))
         work = 2.0 * nest.extent(nest.outer) * nest.rows * nest.columns * nest.depth
         chosen: dict[str, ParameterValue] = {
             "rows": rows,
@@ -86,7 +89,7 @@ class TiledSpace(SearchSpace):
         outer = ceil(nest.extent(nest.outer) / band)
         # Enough chunks for the threads to end together; else as large as the second-level cache
         # likes, since the packed panel is read again for every row tile of the chunk.
-        panel = 4 * nest.depth * vectors * target.lanes()
+        panel = 4 * nest.depth * vectors * nest.lanes(target)
         grain_c = _floor_power(max(1, (target.l2 or 262144) // 2 // max(1, panel)))
         grain_r = 64
         while grain_r > 1 and outer * ceil(row_tiles / grain_r) < 4 * target.threads:
@@ -96,7 +99,7 @@ class TiledSpace(SearchSpace):
             grain_c //= 2
         if nest.rows % rows:
             grain_r = max(2, grain_r)
-        if nest.columns % (vectors * target.lanes()):
+        if nest.columns % (vectors * nest.lanes(target)):
             grain_c = max(2, grain_c)
         chosen["row_tiles"] = _clip(grain_r, _powers(row_tiles))
         chosen["column_tiles"] = _clip(grain_c, _powers(column_tiles))
@@ -105,13 +108,16 @@ class TiledSpace(SearchSpace):
             if chosen["unroll_window"]:
                 chosen["unroll"] = 1
         if "padding" in options:
-            # Inside a chunk the padded rows stay in the cache, but every chunk pads its own.
+            # Inside a chunk the padded rows stay in the cache, but every chunk pads its own. What
+            # only skips pixels is read where it is.
             chosen["padding"] = "band" if column_tiles <= grain_c else "whole"
+            if not task.workload.blocks[nest.padding or 0].ops:
+                chosen["padding"] = "inline"
         return chosen
 
     def features(self, task: Task, target: Target, parameters: Parameters) -> dict[str, float]:
         nest = _nest(task)
-        lanes = target.lanes()
+        lanes = nest.lanes(target)
         p = parameters
         rows, vectors = int(p["rows"]), int(p["vectors"])
         _check(nest, target, p)
@@ -126,7 +132,8 @@ class TiledSpace(SearchSpace):
             "rows": float(rows),
             "vectors": float(vectors),
             "accumulators": float(rows * vectors),
-            "registers": float(rows * vectors + vectors + 1) / target.vector_registers,
+            "registers": (rows * vectors * nest.registers(target) + vectors + 1)
+            / target.vector_registers,
             "intensity": rows * vectors / (rows + vectors),
             "waste": waste,
             "row_tail": float(nest.rows % rows) / rows,
@@ -165,7 +172,7 @@ def _nest(task: Task) -> Tiled:
 def _check(nest: Tiled, target: Target, p: Parameters) -> None:
     """Refuse what would spill, or repeats another candidate."""
     rows, vectors, unroll = int(p["rows"]), int(p["vectors"]), int(p["unroll"])
-    if rows * vectors + vectors > target.vector_registers:
+    if rows * vectors * nest.registers(target) + vectors > target.vector_registers:
         raise InvalidParameters(f"{rows} x {vectors} accumulators do not fit the registers")
     if nest.block.axes[nest.reduced[-1]].extent % unroll:
         raise InvalidParameters(f"the reduction is not a multiple of {unroll}")
@@ -179,7 +186,7 @@ def _check(nest: Tiled, target: Target, p: Parameters) -> None:
             raise InvalidParameters("an unrolled window needs no further unrolling")
     elif rows * vectors * unroll > 128:
         raise InvalidParameters("the unrolled body is too large")
-    width = vectors * target.lanes()
+    width = vectors * nest.lanes(target)
     for name, extent, size in (
         ("row_tiles", nest.rows, rows),
         ("column_tiles", nest.columns, width),
@@ -195,21 +202,25 @@ def _check(nest: Tiled, target: Target, p: Parameters) -> None:
 
 def _register_tile(nest: Tiled, target: Target) -> tuple[int, int]:
     """The register tile with the fewest estimated cycles: multiplications, loads and waste."""
-    lanes, registers = target.lanes(), target.vector_registers
+    lanes, registers = nest.lanes(target), target.vector_registers
     best = (float("inf"), 0, 1, 1)
     for vectors in range(1, min(MAX_VECTORS, ceil(nest.columns / lanes)) + 1):
         panel = 4 * nest.depth * vectors * lanes
         for rows in range(1, min(MAX_ROWS, nest.rows) + 1):
-            if rows * vectors + vectors + 1 > registers:
+            if rows * vectors * nest.registers(target) + vectors + 1 > registers:
                 continue
             # Two chains of multiply-adds need about ten independent ones to hide their latency.
             multiply = max(rows * vectors, 10) / 2
             load = (vectors + rows * (1 if nest.broadcast else vectors)) / 2
-            step = multiply + load / 4
+            step = multiply + load / 8
+            if panel > (target.l1 or 32768) // 2:
+                step = max(step, 2.0 * vectors)  # streamed from the second-level cache
             if panel > (target.l2 or 262144) * 3 // 4:
-                step = max(step, 4.0 * vectors)  # streamed from beyond the second-level cache
+                step = max(step, 4.0 * vectors)  # or from beyond it
             tiles = ceil(nest.rows / rows) * ceil(nest.columns / (vectors * lanes))
-            best = min(best, (step * tiles, -rows * vectors, rows, vectors))
+            even = nest.rows % rows == 0
+            cycles = step * tiles * (1 if even else 1 + TAIL)
+            best = min(best, (cycles, -rows * vectors, rows, vectors))
     return best[2], best[3]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from search_spaces.cpu.structure import Tiled
+from search_spaces.cpu.structure import Tiled, even_part
 from search_spaces.task import Parameters, Target, Task
 
 
@@ -18,7 +18,7 @@ class TiledSchedule:
         self.sch = schedule
         self.task = task
         self.nest = nest
-        self.lanes = target.lanes()
+        self.lanes = nest.lanes(target)
         self.p = parameters
         self.rows = int(parameters["rows"])
         self.vectors = int(parameters["vectors"])
@@ -45,6 +45,8 @@ class TiledSchedule:
             output = blocks[-1]
             sch.set_scope(anchor, 0, "local")
         self._flatten(anchor, output)
+        if nest.cropped:
+            self._whole_vectors(anchor)
         chunk, inner = self._tile_output(output)
         sch.compute_at(anchor, inner, preserve_unit_loops=True)
         self._tile_anchor(anchor)
@@ -119,6 +121,23 @@ class TiledSchedule:
         sch.transform_block_layout(anchor, block_map(list(range(len(extents)))))
         sch.transform_block_layout(output, block_map(order))
 
+    def _whole_vectors(self, anchor: Any) -> None:
+        """Give the anchor's columns two axes, vectors and their lanes.
+
+        Whoever reads a part of a vector then needs all of its lanes, so that the anchor has no tail
+        where the output has one.
+        """
+        sch = self.sch
+        dims = len(self.nest.outer) + bool(self.nest.tile) + 1
+        loops = dims + len(self.nest.reduced)
+
+        def split(*index: Any) -> list[Any]:
+            head, column, rest = index[: dims - 1], index[dims - 1], index[dims:]
+            return [*head, column // self.lanes, column % self.lanes, *rest]
+
+        sch.transform_block_layout(anchor, self._map(split, loops))
+        sch.transform_layout(anchor, ("write", 0), self._map(split, dims))
+
     def _tile_output(self, output: Any) -> tuple[Any, Any]:
         """Tile the output; returns the loop of one chunk and the loop of one register tile."""
         sch, nest, p = self.sch, self.nest, self.p
@@ -145,24 +164,28 @@ class TiledSchedule:
                 uneven.append(ri)
         tiles = ceil(nest.columns / self.width)
         chunk = min(int(p["column_tiles"]), tiles)
-        co, ci, cv, cl = sch.split(
-            column, [None, chunk, self.vectors, self.lanes], preserve_unit_iters=True
-        )
-        if nest.columns % (chunk * self.width):
+        # A single tile is stored as one long vector, whatever its width; several tiles in vectors
+        # that leave no tail, if there are such.
+        single = nest.cropped and tiles == 1
+        even = even_part(nest.kept, self.lanes)
+        stored = even if even >= 4 else self.lanes
+        tile = [nest.kept] if single else [self.width // stored, stored]
+        co, ci, *lanes = sch.split(column, [None, chunk, *tile], preserve_unit_iters=True)
+        if nest.kept % (chunk * self.width) and not single:
             uneven.append(ci)
         parallel = [*parallel, co] if p["grid"] == "rows" else [co, *parallel]
         rest = [*serial, *row_loops]
         middle = [ci, *rest] if p["order"] == "rows" else [*rest, ci]
-        tile = [rr] if row is not None else []
-        sch.reorder(*parallel, *middle, *tile, cv, cl)
+        own = [*([rr] if row is not None else []), *lanes[:-1]]
+        sch.reorder(*parallel, *middle, *own, lanes[-1])
         fused = sch.fuse(*parallel) if len(parallel) > 1 else parallel[0]
         if p["parallel"]:
             sch.parallel(fused)
         # Tails are cut off into loops of their own, so that full tiles carry no condition.
         for loop in [*([fused] if uneven else []), *uneven]:
             sch.annotate(loop, "pragma_loop_partition_hint", 1)
-        sch.vectorize(cl)
-        for loop in [*tile, cv]:
+        sch.vectorize(lanes[-1])
+        for loop in own:
             sch.unroll(loop)
         return fused, middle[-1]
 
@@ -172,12 +195,15 @@ class TiledSchedule:
         loops = sch.get_loops(anchor)
         depth = len(nest.reduced)
         reduced = list(loops[-depth:])
-        own = len(nest.outer) + (1 if nest.tile else 0) + 1
+        own = len(nest.outer) + bool(nest.tile) + 1 + nest.cropped
         spatial = list(loops[-depth - own : -depth])
-        column = spatial.pop()
+        columns = spatial[-1 - nest.cropped :]
+        del spatial[-1 - nest.cropped :]
         unroll = int(p["unroll"])
         last, step = sch.split(reduced[-1], [None, unroll], preserve_unit_iters=True)
-        cv, cl = sch.split(column, [self.vectors, self.lanes], preserve_unit_iters=True)
+        if not nest.cropped:
+            columns = sch.split(columns[0], [self.vectors, self.lanes], preserve_unit_iters=True)
+        cv, cl = columns
         window = reduced[:-1]
         sch.reorder(*window, last, step, *spatial, cv, cl)
         sch.vectorize(cl)

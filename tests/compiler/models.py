@@ -57,7 +57,7 @@ def lowered(module: Any, target: Target) -> Any:
     from autotune.graph.pipeline import lower
 
     with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
-        return lower(module)
+        return lower(module, target)
 
 
 def tasks_of(module: Any, target: Target) -> tuple[Task, ...]:
