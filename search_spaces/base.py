@@ -43,9 +43,20 @@ class SearchSpace(ABC):
     def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
         """A good guess without any search: the first trial, and the build without a database."""
 
+    def rewrite(self, module: Any, task: Task, target: Target, parameters: Parameters) -> Any:
+        """The IRModule that ``apply`` schedules: ``module``, the task's function "main", as it is.
+
+        Override it where another algorithm computes the same: return a module whose "main" takes
+        the same arguments. Deterministic, called before ``apply`` and whenever a stored trace is
+        replayed; so records of such a space need it installed. Raises ``InvalidParameters``.
+        """
+        return module
+
     @abstractmethod
     def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
         """Schedule function "main" of ``schedule`` (a ``tvm.s_tir.Schedule``) in place.
+
+        It is the task's function, or what ``rewrite`` made of it.
 
         Called in a worker process, where it may even crash. Deterministic: equal arguments give an
         equal trace. Raises ``InvalidParameters`` for parameters that make no schedule.

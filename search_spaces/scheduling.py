@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from search_spaces.base import InvalidParameters
+from search_spaces.base import InvalidParameters, SearchSpace
 from search_spaces.registry import space_named
 from search_spaces.task import Candidate, Target, Task
 
@@ -42,26 +42,47 @@ def schedule(task: Task, target: Target, candidate: Candidate) -> Scheduled:
     import tvm
     from tvm import s_tir
 
-    space = space_named(candidate.space)
-    if space.version != candidate.version:
-        raise InvalidParameters(
-            f"{candidate.space} is installed in version {space.version}, not {candidate.version}"
-        )
+    space = _installed(candidate.space, candidate.version)
     with tvm.target.Target(target.tvm()):
-        made = s_tir.Schedule(load_function(task), debug_mask=0, error_render_level="fast")
+        plain = load_function(task)
+        function = space.rewrite(plain, task, target, candidate.parameters)
+        made = s_tir.Schedule(function, debug_mask=0, error_render_level="fast")
         space.apply(made, task, target, candidate.parameters)
-    return Scheduled(made.mod, trace_text(made.trace))
+    text = trace_text(made.trace)
+    if function is not plain:
+        told = {"space": space.name, "version": space.version}
+        rewritten = {**told, "parameters": dict(candidate.parameters)}
+        text = json.dumps({"rewritten": rewritten, "trace": json.loads(text)})
+    return Scheduled(made.mod, text)
 
 
 def replay(task: Task, target: Target, trace: str) -> Scheduled:
-    """Make the schedule of ``trace`` again, without its space. Raises TVM's errors."""
+    """Make the schedule of ``trace`` again, without its space.
+
+    Only a trace of a rewritten function needs the space that rewrote it: ``UnknownSpace`` where
+    that is not installed, ``InvalidParameters`` in another version. Raises TVM's errors, too.
+    """
     import tvm
     from tvm import s_tir
 
+    steps = json.loads(trace)
     with tvm.target.Target(target.tvm()):
-        made = s_tir.Schedule(load_function(task), debug_mask=0, error_render_level="fast")
-        s_tir.schedule.Trace.apply_json_to_schedule(json.loads(trace), made)
+        function = load_function(task)
+        if isinstance(steps, dict):
+            by = steps["rewritten"]
+            space = _installed(by["space"], by["version"])
+            function = space.rewrite(function, task, target, by["parameters"])
+            steps = steps["trace"]
+        made = s_tir.Schedule(function, debug_mask=0, error_render_level="fast")
+        s_tir.schedule.Trace.apply_json_to_schedule(steps, made)
     return Scheduled(made.mod, trace)
+
+
+def _installed(name: str, version: int) -> SearchSpace:
+    space = space_named(name)
+    if space.version != version:
+        raise InvalidParameters(f"{name} is installed in version {space.version}, not {version}")
+    return space
 
 
 def trace_text(trace: Any) -> str:
