@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 14
 MAX_VECTORS = 6
+BANDS = (1, 2, 3, 4, 6, 8, 16)
 
 
 class WinogradSpace(SearchSpace):
@@ -51,7 +52,7 @@ class WinogradSpace(SearchSpace):
         most = -(-image.rows // min(BT))
         return {
             "size": CategoricalDistribution(sorted(BT)),
-            "band": CategoricalDistribution([b for b in (1, 2, 3, 4, 6, 8, 16) if b <= most]),
+            "band": CategoricalDistribution([b for b in BANDS if b <= most]),
             "rows": IntDistribution(1, MAX_ROWS),
             "vectors": CategoricalDistribution(_panels(image, target)),
             "unroll": CategoricalDistribution([u for u in (1, 2, 4, 8) if image.channels % u == 0]),
@@ -61,25 +62,25 @@ class WinogradSpace(SearchSpace):
 
     def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
         image = _image(task)
-        size = max(BT)
+        kernels = {m: 4 * (m + 2) ** 2 * image.channels * image.outputs for m in BT}
+        # Transformed kernels come from memory: where they are large, fewer are better.
+        size = max(m for m in BT if kernels[m] < 16 * (target.l2 or 262144) or m == min(BT))
         high, across = -(-image.rows // size), -(-image.columns // size)
-        # Kernels that are larger than a cache of one core are better read once.
-        kernels = 4 * (size + 2) ** 2 * image.channels * image.outputs
-        phases = kernels > 4 * (target.l2 or 262144) or high < 2 * target.threads
-        bands = [b for b in (1, 2, 3, 4, 6, 8, 16) if b <= high]
+        # Kernels that are larger than the caches of one core are better read once.
+        phases = kernels[size] > 4 * (target.l2 or 262144) or high < 2 * target.threads
         band = 1
-        for wider in bands:
+        for wider in (b for b in BANDS if high % b == 0):
             if (phases or high >= 2 * target.threads * wider) and band * across < 12:
                 band = wider
         vectors = max(v for v in _panels(image, target) if v <= 4)
-        most = min(MAX_ROWS, (target.vector_registers - 1) // vectors - 1)
+        most = min(MAX_ROWS, target.vector_registers // vectors - 1)
         rows = min(range(most, 0, -1), key=lambda r: (-(-band * across // r) * (r + 1), -r))
         return {
             "size": size,
             "band": band,
             "rows": rows,
             "vectors": vectors,
-            "unroll": 4,
+            "unroll": 4,  # divides the channels of whatever this space matches
             "phases": phases,
             "parallel": True,
         }

@@ -15,10 +15,11 @@ from search_spaces.base import SearchSpace
 from search_spaces.cpu.plain import PlainSpace
 from search_spaces.cpu.rowwise import RowwiseSpace
 from search_spaces.cpu.tiled import TiledSpace
+from search_spaces.cpu.winograd import WinogradSpace
 from search_spaces.task import Target, Task
 from tests.compiler.models import Maker, relax_model, tasks_of
 
-SPACES: tuple[SearchSpace, ...] = (TiledSpace(), RowwiseSpace(), PlainSpace())
+SPACES: tuple[SearchSpace, ...] = (TiledSpace(), WinogradSpace(), RowwiseSpace(), PlainSpace())
 THREADS = 2
 
 
@@ -65,6 +66,7 @@ def convolution(
     pads: tuple[int, int, int, int],
     dilation: int,
     residual: bool,
+    batch: int = 1,
 ) -> Any:
     """relu(conv + bias [+ residual]) in NHWC."""
     rows, columns = (
@@ -89,8 +91,8 @@ def convolution(
             found = make.emit(op("add")(found, other))
         return op("nn.relu")(found)
 
-    more = [(1, rows, columns, outputs)] if residual else []
-    return relax_model([(1, *image, channels), *more], model)
+    more = [(batch, rows, columns, outputs)] if residual else []
+    return relax_model([(batch, *image, channels), *more], model)
 
 
 def depthwise(image: tuple[int, int], channels: int, kernel: int, stride: int, pad: int) -> Any:
@@ -200,6 +202,34 @@ class TestTiledSpace(_OurSpace):
             pooling("max", (8, 8), 12, 2, 2, 0),
         ]
         return _matched(TiledSpace(), models, target)
+
+
+class TestWinogradSpace(_OurSpace):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def space(cls) -> SearchSpace:
+        return WinogradSpace()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tasks(cls, target: Target) -> Sequence[Task]:
+        models = [
+            convolution((9, 11), 12, 20, (3, 3), 1, (1, 1, 1, 1), 1, True),
+            convolution((8, 12), 16, 16, (3, 3), 1, (0, 0, 0, 0), 1, False, batch=2),
+        ]
+        return _matched(WinogradSpace(), models, target)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "channels"),
+    [((3, 3), 2, 1, 16), ((3, 3), 1, 2, 16), ((5, 5), 1, 1, 16), ((3, 1), 1, 1, 16)],
+)
+def test_winograd_takes_nothing_but_3x3_of_stride_one(
+    kernel: tuple[int, int], stride: int, dilation: int, channels: int, here: Target
+) -> None:
+    model = convolution((12, 12), channels, 16, kernel, stride, (1, 1, 1, 1), dilation, False)
+    for task in tasks_of(model, here):
+        assert not WinogradSpace().matches(task, here)
 
 
 class TestRowwiseSpace(_OurSpace):
@@ -313,6 +343,18 @@ def test_convolution(target_name: str, seed: int, **shape: Any) -> None:
     for extent, low, high, k in zip(shape["image"], pads[:2], pads[2:], kernel, strict=True):
         assume((k - 1) * dilation + 1 <= extent + low + high)
     check(convolution(**shape), target_name, seed)
+
+
+@awkward(
+    image=IMAGE,
+    channels=st.sampled_from([8, 12, 20, 32]),
+    outputs=WIDE,
+    pads=st.sampled_from([(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 2, 0)]),
+    residual=st.booleans(),
+    batch=st.sampled_from([1, 2]),
+)
+def test_winograd(target_name: str, seed: int, **shape: Any) -> None:
+    check(convolution(kernel=(3, 3), stride=1, dilation=1, **shape), target_name, seed)
 
 
 @awkward(
