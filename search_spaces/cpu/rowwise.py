@@ -7,6 +7,7 @@ that axis are split into one partial result per vector lane (rfactor: Suriana, A
 
 from __future__ import annotations
 
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
@@ -17,6 +18,12 @@ from search_spaces.task import Block, Parameters, ParameterValue, Target, Task
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
+MAX_PIECES = 8
+"""Pieces of a concatenation that are unrolled."""
+
+MAX_ODD = 4
+"""Vector registers that an odd length may take as a single vector."""
+
 PARALLEL_ABOVE = 24_000
 """Block iterations above which starting the threads is worth it, by default."""
 
@@ -25,7 +32,7 @@ class RowwiseSpace(SearchSpace):
     """Rows, vector width, parallelism and partial reductions of a chain of stages."""
 
     name = "cpu.rowwise"
-    version = 1
+    version = 2
     priority = 20
 
     def matches(self, task: Task, target: Target) -> bool:
@@ -54,7 +61,8 @@ class RowwiseSpace(SearchSpace):
         work = sum(extent(task.workload.blocks[i]) for i in found.kept)
         chosen: dict[str, ParameterValue] = {"parallel": work > PARALLEL_ABOVE, "vectors": 1}
         if "rows" in options:
-            chosen["rows"] = found.rows
+            # Too few rows to share among threads: each stage is shared by itself.
+            chosen["rows"] = found.rows if _count(task, found, found.rows) >= target.threads else 0
         if "partial" in options:
             chosen["partial"] = True
         return chosen
@@ -64,9 +72,7 @@ class RowwiseSpace(SearchSpace):
         _check(task, found, target, parameters)
         last = task.workload.blocks[found.output]
         rows = int(parameters.get("rows", 0))
-        count = 1
-        for axis in last.axes[:rows]:
-            count *= axis.extent
+        count = _count(task, found, rows)
         return {
             "parallel": float(bool(parameters["parallel"])),
             "vectors": float(parameters["vectors"]),
@@ -129,29 +135,27 @@ class _Builder:
                 self._reduction(handles[index], block, at_root=not shared)
             else:
                 skip = 1 if shared else 0
-                self._elementwise(handles[index], block, skip)
+                self._elementwise(index, handles[index], skip)
 
     # -- one block at a time
 
-    def _elementwise(self, handle: Any, block: Block, skip: int) -> None:
+    def _elementwise(self, index: int, handle: Any, skip: int) -> None:
         sch = self.sch
         loops = list(sch.get_loops(handle))[skip:]
         if not loops:
             return
-        if skip == 0:
-            outer = self._flatten(handle, block, loops)
-        else:
-            outer, loops = None, loops
-            self._vector(loops[-1])
+        if skip:
+            self._vector(index, loops[-1])
+            return
+        outer = self._flatten(index, loops)
         if outer is not None and self.parallel:
             sch.parallel(outer)
 
-    def _flatten(self, handle: Any, block: Block, loops: list[Any]) -> Any:
+    def _flatten(self, index: int, loops: list[Any]) -> Any:
         """One loop to share among threads, one vector; returns the former."""
         sch = self.sch
-        total = extent(block)
-        last = block.axes[-1].extent
-        if len(loops) == 1 or all(_identity(read.dims, block) for read in block.reads):
+        total = extent(self.blocks[index])
+        if len(loops) == 1 or self._walks(index):
             fused = sch.fuse(*loops) if len(loops) > 1 else loops[0]
             if total <= self.width:
                 sch.vectorize(fused)
@@ -165,24 +169,62 @@ class _Builder:
             return outer
         *first, innermost = loops
         outer = sch.fuse(*first) if len(first) > 1 else first[0]
-        if last >= self.lanes or last > 1:
-            self._vector(innermost)
+        self._vector(index, innermost)
         return outer
 
-    def _vector(self, loop: Any) -> None:
-        """Vectorise ``loop``, its tail in a loop of its own."""
+    def _walks(self, index: int) -> bool:
+        """Whether block ``index``, with all that is inlined into it, walks its data in order."""
+        block = self.blocks[index]
+        if not all(read.plain and _identity(read.dims, block) for read in block.reads):
+            return False
+        inlined = set(self.found.inlined(self.workload))
+        read_buffers = {read.buffer for read in block.reads}
+        return all(
+            self._walks(before)
+            for before in inlined
+            if before != index and self.blocks[before].writes[0].buffer in read_buffers
+        )
+
+    def _vector(self, index: int, loop: Any) -> None:
+        """Vectorise ``loop``; a length that is no multiple of the vector makes one long vector.
+
+        LLVM splits that without conditions. Longer ones have their tail in a loop of its own.
+        """
         sch = self.sch
         count = int(sch.get(loop).extent)
-        if count <= 1:
+        step = self._step(index, count)
+        if step < count:
+            # Pieces that come from different tensors: which one is known for all of a piece.
+            piece, loop = sch.split(loop, [None, step])
+            if count // step <= MAX_PIECES:
+                sch.unroll(piece)
+            count = step
+        if count < 4 and count & (count - 1):
+            return  # three colours, for instance: LLVM interleaves pixels better
+        if count <= MAX_ODD * self.lanes and count % self.lanes:
+            sch.vectorize(loop)
             return
         if count <= self.width:
-            if count & (count - 1) == 0:
-                sch.vectorize(loop)
+            sch.vectorize(loop)
             return
         outer, inner = sch.split(loop, [None, self.width])
         if count % self.width:
             sch.annotate(outer, "pragma_loop_partition_hint", 1)
         self._wide(inner)
+
+    def _step(self, index: int, count: int) -> int:
+        """The length that all tensors a concatenation is made of are multiples of."""
+        block = self.blocks[index]
+        conditions = sum(number for name, number in block.ops if "if_then_else" in name)
+        parts = [
+            self.workload.arguments[read.buffer].shape[-1]
+            for read in block.reads
+            if read.buffer >= 0 and not read.plain and read.dims
+        ]
+        if not conditions or len(parts) < 2:
+            return count
+        step = gcd(count, *parts)
+        return step if step >= 4 else count
 
     def _wide(self, loop: Any) -> None:
         if self.width == self.lanes:
@@ -253,6 +295,11 @@ class _Builder:
         loop = self.sch.get_loops(handle)[-1]
         if int(self.sch.get(loop).extent) <= self.lanes:
             self.sch.unroll(loop)
+
+
+def _count(task: Task, found: Stages, rows: int) -> int:
+    """How many rows there are, where ``rows`` leading dimensions are shared."""
+    return prod(axis.extent for axis in task.workload.blocks[found.output].axes[:rows])
 
 
 def _stages(task: Task) -> Stages:
