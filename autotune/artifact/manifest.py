@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autotune.frontends.base import TensorSpec
 from autotune.runtime import FORMAT
+from autotune.shares import shares
 from search_spaces.task import ParameterValue, Target
 
 
@@ -84,6 +86,17 @@ class Manifest:
                 kinds[task.source] += 1
         rest = "".join(f", {count} {kind}" for kind, count in kinds.items() if count)
         return f"{self.tuned} of {len(self.tasks)} tasks tuned{rest}"
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """By search space, the share of the time of the tasks that have a record."""
+        timed = [task for task in self.tasks if task.source == "record" and task.seconds]
+        return shares((task.space, task.calls * (task.seconds or 0.0)) for task in timed)
+
+    @property
+    def spaces(self) -> dict[str, int]:
+        """By search space, how many tasks it schedules, tuned or not; "" stands for none."""
+        return dict(Counter(task.space for task in self.tasks).most_common())
 
     def text(self) -> str:
         """The manifest as JSON text, the same bytes for equal manifests."""

@@ -18,6 +18,7 @@ from autotune.cli.options import (
     ThreadsOption,
 )
 from autotune.cli.progress import reporter
+from autotune.shares import shares_text
 
 
 def compile(
@@ -56,6 +57,8 @@ def compile(
                 "output": str(result.output),
                 "tasks": len(manifest.tasks),
                 "tuned": manifest.tuned,
+                "spaces": manifest.spaces,
+                "shares": manifest.shares,
                 "not_tuned": [
                     {"name": task.name, "source": task.source, "note": task.note} for task in rest
                 ],
@@ -65,6 +68,10 @@ def compile(
         )
         return
     print(f"{result.output}: {result.summary}")
+    counts = ", ".join(f"{name or 'no space'} {count}" for name, count in manifest.spaces.items())
+    print(f"tasks by search space: {counts}")
+    if manifest.shares:
+        print(f"time by search space: {shares_text(manifest.shares)}")
     if verbose:
         for task in rest:
             print(f"  {task.name}: {task.source}{f' ({task.note})' if task.note else ''}")

@@ -20,6 +20,7 @@ from autotune.cli.options import (
 )
 from autotune.cli.progress import clock, reporter
 from autotune.errors import InputError
+from autotune.shares import shares_text
 
 if TYPE_CHECKING:
     from autotune.api import TuneResult
@@ -137,6 +138,7 @@ def described(result: TuneResult) -> dict[str, Any]:
         "drift": asdict(search.drift),
         "latency": search.latency,
         "baseline": search.baseline,
+        "spaces": search.shares,
         "tasks": [
             {
                 "workload": task.task.workload.key,
@@ -168,6 +170,7 @@ def _print(result: TuneResult) -> None:
             f"({search.baseline / search.latency:.2f}x), {better} of {len(search.tasks)} tasks "
             "faster than their default"
         )
+        print(f"time by search space: {shares_text(search.shares)}")
     if search.drift.warning:
         say(search.drift.warning)
     if result.compiled is not None:

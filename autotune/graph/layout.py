@@ -3,7 +3,8 @@
 In NHWC every convolution is a contraction whose output channels are contiguous, a 1x1
 convolution is a plain matrix product, and no channel count needs padding to a block. The rewrite
 walks the bindings once and keeps, for each tensor, the form it has; a conversion is emitted only
-where an operator that has no channels-last form asks for the original one.
+where an operator that has no channels-last form asks for the original one. What convolutions along
+one axis make, [N, C, L], is an image of one row here: [N, 1, L, C].
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import tvm
 from tvm import relax
 
 from autotune.graph.constants import array, is_constant, shape_of
-from autotune.graph.transposed import as_convolution
+from autotune.graph.transposed import as_convolution, can_be_convolution
 
 TO_LAST = (0, 2, 3, 1)
 TO_FIRST = (0, 3, 1, 2)
+PLACES = {4: (0, 3, 1, 2), 3: (0, 3, 2)}
+"""Where the axes of a tensor of so many are in its channels-last form."""
 
 _UNARY = frozenset(
     "relax." + name
@@ -112,8 +115,12 @@ class _Rewriter:
         self.first: dict[Any, Any] = {}
         self.last: dict[Any, Any] = {}
         self.handlers: dict[str, Callable[[Any], Any]] = {
+            "relax.nn.conv1d": self._convolution,
             "relax.nn.conv2d": self._convolution,
+            "relax.nn.conv1d_transpose": self._transposed,
             "relax.nn.conv2d_transpose": self._transposed,
+            "relax.nn.max_pool1d": self._pool,
+            "relax.nn.avg_pool1d": self._pool,
             "relax.nn.max_pool2d": self._pool,
             "relax.nn.avg_pool2d": self._pool,
             "relax.nn.adaptive_avg_pool2d": self._adaptive,
@@ -162,10 +169,15 @@ class _Rewriter:
         """A permutation of a channels-last tensor, as one permutation of what exists already."""
         if not isinstance(value, relax.Call) or value.op != tvm.ir.Op.get("relax.permute_dims"):
             return None
-        if not self._image(value.args[0]) or value.attrs.axes is None:
+        shape = shape_of(value.args[0])
+        if not self._image(value.args[0]) or value.attrs.axes is None or shape is None:
             return None
-        axes = tuple(TO_FIRST[int(axis)] for axis in value.attrs.axes)
-        return _moved(self.last[value.args[0]], axes)
+        axes = [PLACES[len(shape)][int(axis)] for axis in value.attrs.axes]
+        if len(shape) == 4:
+            return _moved(self.last[value.args[0]], tuple(axes))
+        row = self.builder.emit(_rows_dropped(self.last[value.args[0]]))
+        kept = [max(axis - 1, 0) for axis in axes]  # without the one row
+        return row if kept == [0, 1, 2] else relax.op.permute_dims(row, kept)
 
     def _alias(self, var: Any, value: Any) -> None:
         for forms in (self.first, self.last):
@@ -178,7 +190,7 @@ class _Rewriter:
         """``expr`` with every tensor in it in its original form."""
         if isinstance(expr, relax.Var):
             if expr not in self.first and expr in self.last:
-                self.first[expr] = self.builder.emit(_to_first(self.last[expr]))
+                self.first[expr] = self.builder.emit(self._first(expr))
             return self.first.get(expr, expr)
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([self._plain(field) for field in expr.fields])
@@ -194,12 +206,29 @@ class _Rewriter:
     def _image(self, expr: Any) -> bool:
         return expr in self.last
 
+    def _places(self, expr: Any) -> tuple[int, ...] | None:
+        """Where the axes of ``expr`` are in its channels-last form; None if it has none."""
+        return PLACES[len(shape_of(expr) or ())] if self._image(expr) else None
+
+    def _first(self, expr: Any) -> Any:
+        """A tensor that exists in channels-last form, in its original one."""
+        if len(shape_of(expr) or ()) == 4:
+            return _to_first(self.last[expr])
+        row = self.builder.emit(_rows_dropped(self.last[expr]))
+        return relax.op.permute_dims(row, [0, 2, 1])
+
     def _last(self, expr: Any) -> Any:
-        """``expr``, a 4-D tensor, in channels-last form."""
+        """``expr``, a tensor of four axes or three, in channels-last form."""
+        shape = shape_of(expr)
+        assert shape is not None
         if is_constant(expr):
-            return relax.const(np.transpose(array(expr), TO_LAST).copy())
+            image = array(expr).reshape(_image_shape(shape))
+            return relax.const(np.transpose(image, TO_LAST).copy())
         if expr not in self.last:
-            self.last[expr] = self.builder.emit(_to_last(self._plain(expr)))
+            value = self._plain(expr)
+            if len(shape) == 3:
+                value = self.builder.emit(relax.op.reshape(value, _image_shape(shape)))
+            self.last[expr] = self.builder.emit(_to_last(value))
         return self.last[expr]
 
     # -- operators
@@ -212,37 +241,49 @@ class _Rewriter:
         if not any(self._image(arg) for arg in call.args):
             return None
         operands = []
-        for arg in call.args:
-            shape = shape_of(arg)
-            if shape is None:
+        shapes = [shape_of(arg) for arg in call.args]
+        rank = max(len(shape or ()) for shape in shapes)
+        if rank not in PLACES:
+            return None
+        for arg, shape in zip(call.args, shapes, strict=True):
+            if shape is None or (self._image(arg) and len(shape) != rank):
                 return None
-            if len(shape) == 4:
+            if len(shape) == rank:
                 operands.append(self._last(arg))
-            elif all(extent == 1 for extent in shape) and len(shape) < 4:
+            elif all(extent == 1 for extent in shape):
                 operands.append(self._plain(arg))
-            elif is_constant(arg) and len(shape) < 4:
-                data = array(arg).reshape((1,) * (4 - len(shape)) + tuple(shape))
-                operands.append(relax.const(np.transpose(data, TO_LAST).copy()))
+            elif is_constant(arg):
+                data = array(arg).reshape((1,) * (rank - len(shape)) + tuple(shape))
+                operands.append(self._last(relax.const(data)))
             else:
                 return None
         return relax.Call(call.op, operands, call.attrs, call.ty_args)
 
     def _convolution(self, call: Any) -> Any:
         a = call.attrs
-        shape = shape_of(call.args[1])
-        if a.data_layout != "NCHW" or a.kernel_layout != "OIHW" or shape is None:
+        weight, shape = call.args[1], shape_of(call.args[1])
+        layouts = (a.data_layout, a.kernel_layout)
+        if layouts not in (("NCHW", "OIHW"), ("NCW", "OIW")) or shape is None:
             return None
+        if len(shape) == 3:
+            weight = self._reshaped(weight, [*shape[:2], 1, shape[2]])
+        strides, dilation, padding = _window(a.strides, a.dilation, a.padding)
         return relax.op.nn.conv2d(
             self._last(call.args[0]),
-            self._kernel(call.args[1], (2, 3, 1, 0)),
-            strides=list(a.strides),
-            padding=list(a.padding),
-            dilation=list(a.dilation),
+            self._kernel(weight, (2, 3, 1, 0)),
+            strides=strides,
+            padding=padding,
+            dilation=dilation,
             groups=a.groups,
             data_layout="NHWC",
             kernel_layout="HWIO",
             out_dtype=a.out_dtype or None,
         )
+
+    def _reshaped(self, weight: Any, shape: list[int]) -> Any:
+        if is_constant(weight):
+            return relax.const(array(weight).reshape(shape))
+        return self.builder.emit(relax.op.reshape(self._plain(weight), shape))
 
     def _kernel(self, weight: Any, axes: tuple[int, ...]) -> Any:
         if is_constant(weight):
@@ -250,21 +291,22 @@ class _Rewriter:
         return self.builder.emit(relax.op.permute_dims(self._plain(weight), list(axes)))
 
     def _transposed(self, call: Any) -> Any:
-        if not is_constant(call.args[1]):
+        if not is_constant(call.args[1]) or not can_be_convolution(call):
             return None
         return as_convolution(self.builder, self._last(call.args[0]), call)
 
     def _pool(self, call: Any) -> Any:
         a = call.attrs
-        if a.layout != "NCHW" or not self._image(call.args[0]):
+        if a.layout not in ("NCHW", "NCW") or not self._image(call.args[0]):
             return None
-        make = getattr(relax.op.nn, call.op.name.removeprefix("relax.nn."))
-        return make(
+        kind = call.op.name.removeprefix("relax.nn.").replace("1d", "2d")
+        strides, dilation, padding = _window(a.strides, a.dilation, a.padding)
+        return getattr(relax.op.nn, kind)(
             self._last(call.args[0]),
-            pool_size=list(a.pool_size),
-            strides=list(a.strides),
-            padding=list(a.padding),
-            dilation=list(a.dilation),
+            pool_size=[1] * (2 - len(a.pool_size)) + list(a.pool_size),
+            strides=strides,
+            padding=padding,
+            dilation=dilation,
             ceil_mode=a.ceil_mode,
             count_include_pad=a.count_include_pad,
             layout="NHWC",
@@ -302,22 +344,26 @@ class _Rewriter:
         fields = getattr(call.args[0], "fields", None)
         if fields is None or not any(self._image(field) for field in fields):
             return None
-        if any(len(shape_of(field) or ()) != 4 for field in fields):
+        ranks = {len(shape_of(field) or ()) for field in fields}
+        (rank, *others) = ranks
+        if others or rank not in PLACES:
             return None
-        axis = int(call.attrs.axis) % 4
-        return relax.op.concat([self._last(field) for field in fields], TO_LAST.index(axis))
+        axis = PLACES[rank][int(call.attrs.axis) % rank]
+        return relax.op.concat([self._last(field) for field in fields], axis)
 
     def _softmax(self, call: Any) -> Any:
-        if not self._image(call.args[0]):
+        places = self._places(call.args[0])
+        if places is None:
             return None
-        axis = TO_LAST.index(int(call.attrs.axis) % 4)
+        axis = places[int(call.attrs.axis) % len(places)]
         return relax.op.nn.softmax(self._last(call.args[0]), axis)
 
     def _reduce(self, call: Any) -> Any:
         a = call.attrs
-        if not self._image(call.args[0]) or not a.keepdims or a.axis is None:
+        places = self._places(call.args[0])
+        if places is None or not a.keepdims or a.axis is None:
             return None
-        axes = sorted(TO_LAST.index(int(axis) % 4) for axis in a.axis)
+        axes = sorted(places[int(axis) % len(places)] for axis in a.axis)
         return _REDUCE[call.op.name](self._last(call.args[0]), axis=axes, keepdims=True)
 
     def _pad(self, call: Any) -> Any:
@@ -328,6 +374,25 @@ class _Rewriter:
         pairs = [width[2 * axis : 2 * axis + 2] for axis in TO_LAST]
         value = float(a.pad_value)
         return relax.op.nn.pad(self._last(call.args[0]), sum(pairs, []), "constant", value)
+
+
+def _window(*pairs: Any) -> list[list[int]]:
+    """Strides, dilation and padding of a window of one axis as those of one with one row."""
+    strides, dilation, padding = ([int(v) for v in values] for values in pairs)
+    if len(padding) == 2 * len(strides) and len(strides) == 1:
+        return [[1, *strides], [1, *dilation], [0, padding[0], 0, padding[1]]]
+    return [strides, dilation, padding]
+
+
+def _image_shape(shape: list[int]) -> list[int]:
+    """A shape of three axes as that of an image of one row."""
+    return shape if len(shape) == 4 else [*shape[:2], 1, shape[2]]
+
+
+def _rows_dropped(image: Any) -> Any:
+    """[N, 1, L, C] as [N, L, C]."""
+    batch, _, length, channels = shape_of(image) or []
+    return relax.op.reshape(image, [batch, length, channels])
 
 
 def _to_last(value: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from tvm import relax, te, tirx, topi
 
 from autotune.graph.constants import array, is_constant, shape_of
+from autotune.graph.groups import merged_groups
 from search_spaces.task import Target
 
 Legaliser = Callable[[Any, Any], Any]
@@ -16,13 +17,9 @@ Legaliser = Callable[[Any, Any], Any]
 
 def table(target: Target) -> dict[str, Legaliser]:
     """What ``LegalizeOps`` takes: our computations by operator name, for ``target``."""
-
-    def whole(weight: Any) -> tuple[Any, int | None]:
-        return _whole_vectors(weight, target)
-
     return {
-        "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, whole),
-        "relax.matmul": lambda builder, call: _matmul(builder, call, whole),
+        "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, target),
+        "relax.matmul": lambda builder, call: _matmul(builder, call, target),
         **_ELEMENTWISE,
     }
 
@@ -43,13 +40,13 @@ def _whole_vectors(weight: Any, target: Target) -> tuple[Any, int | None]:
     return relax.const(filled), shape[-1]
 
 
-def _matmul(builder: Any, call: Any, whole: Callable[[Any], tuple[Any, int | None]]) -> Any:
+def _matmul(builder: Any, call: Any, target: Target) -> Any:
     """A product with constant weights; anything else stays with TVM."""
     data, weight = call.args
     shape = shape_of(data)
     kept = None
     if shape is not None and len(shape) > 1 and len(shape_of(weight) or ()) == 2:
-        weight, kept = whole(weight)
+        weight, kept = _whole_vectors(weight, target)
     if kept is None:
         return call.op.get_attr("FLegalize")(builder, call)
     return builder.call_te(_product, data, weight, kept=kept, primfunc_name_hint="matmul")
@@ -73,7 +70,7 @@ def _cropped(full: te.Tensor, kept: int) -> te.Tensor:
     return te.compute(shape, lambda *i: full[i], name="crop", tag=topi.tag.ELEMWISE)
 
 
-def _conv2d(builder: Any, call: Any, whole: Callable[[Any], tuple[Any, int | None]]) -> Any:
+def _conv2d(builder: Any, call: Any, target: Target) -> Any:
     """Convolution in NHWC with HWIO weights as one reduction; anything else stays with TOPI."""
     a = call.attrs
     if a.data_layout != "NHWC" or a.kernel_layout != "HWIO":
@@ -89,7 +86,13 @@ def _conv2d(builder: Any, call: Any, whole: Callable[[Any], tuple[Any, int | Non
             a.kernel_layout,
             a.out_dtype or None,
         )
-    weight, kept = whole(call.args[1]) if int(a.groups) == 1 else (call.args[1], None)
+    weight, groups, kept = call.args[1], int(a.groups), None
+    channels, outputs = int(call.args[0].ty.shape.values[3]), int(weight.ty.shape.values[3])
+    plain_depthwise = groups == channels == outputs
+    if groups > 1 and not plain_depthwise and is_constant(weight):
+        weight, groups = merged_groups(weight, groups, target)
+    if groups == 1:
+        weight, kept = _whole_vectors(weight, target)
     return builder.call_te(
         _conv2d_nhwc,
         call.args[0],
@@ -97,9 +100,9 @@ def _conv2d(builder: Any, call: Any, whole: Callable[[Any], tuple[Any, int | Non
         strides=tuple(int(s) for s in a.strides),
         pads=tuple(int(p) for p in a.padding),
         dilation=tuple(int(d) for d in a.dilation),
-        groups=int(a.groups),
+        groups=groups,
         kept=kept,
-        primfunc_name_hint="conv2d" if int(a.groups) == 1 else "grouped_conv2d",
+        primfunc_name_hint="conv2d" if groups == 1 else "grouped_conv2d",
     )
 
 
@@ -135,7 +138,7 @@ def _conv2d_nhwc(
 
     ky = te.reduce_axis((0, kh), "ky") if kh > 1 else None
     kx = te.reduce_axis((0, kw), "kx") if kw > 1 else None
-    depthwise = groups == channels and per_group == 1
+    depthwise = groups == channels and outputs == channels
     kc = None if depthwise else te.reduce_axis((0, per_group), "kc")
     taps = [axis for axis in (ky, kx, kc) if axis is not None]
     y = ky if ky is not None else 0
@@ -143,7 +146,7 @@ def _conv2d_nhwc(
 
     def product(n: Any, h: Any, w: Any, o: Any) -> Any:
         if depthwise:
-            channel = o if outputs == channels else tirx.floordiv(o, outputs // channels)
+            channel = o
             inner: Any = 0
         else:
             inner = kc
@@ -154,7 +157,8 @@ def _conv2d_nhwc(
         value = pixel * kernel[y, x, inner, o]
         return te.sum(value, axis=taps) if taps else value
 
-    full = te.compute((batch, rows, columns, outputs), product, name="conv")
+    name = "conv" if groups == 1 or depthwise else "grouped_conv"
+    full = te.compute((batch, rows, columns, outputs), product, name=name)
     return full if kept is None else _cropped(full, kept)
 
 

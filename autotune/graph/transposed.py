@@ -16,31 +16,41 @@ from tvm import relax
 from autotune.graph.constants import array
 
 
-def as_convolution(builder: Any, data: Any, call: Any) -> Any:
-    """The NHWC equivalent of ``call``, a ``relax.nn.conv2d_transpose`` in NCHW with IOHW weights.
+def can_be_convolution(call: Any) -> bool:
+    """Whether ``as_convolution`` covers ``call``: no dilation, and TVM's default layouts."""
+    a = call.attrs
+    layouts = (a.data_layout, a.kernel_layout)
+    known = layouts in (("NCHW", "IOHW"), ("NCW", "IOW"))
+    return known and all(int(d) == 1 for d in a.dilation)
 
-    ``data`` is its input in NHWC. Returns an expression, or None for what is not covered
-    (groups, dilation, weights that are not constant).
+
+def as_convolution(builder: Any, data: Any, call: Any) -> Any:
+    """The NHWC equivalent of ``call``, a transposed convolution in NCHW with constant IOHW weights.
+
+    ``data`` is its input in NHWC. Along one axis ("NCW") it is one of images of a single row.
     """
     a = call.attrs
-    if a.groups != 1 or any(int(d) != 1 for d in a.dilation):
-        return None
-    if a.data_layout != "NCHW" or a.kernel_layout != "IOHW":
-        return None
     weight = array(call.args[1])
-    inputs, outputs, kh, kw = weight.shape
-    strides = [int(s) for s in a.strides]
-    pads = [int(p) for p in a.padding]
+    groups = int(a.groups)
+    strides, pads = [int(s) for s in a.strides], [int(p) for p in a.padding]
     extra = [int(p) for p in a.output_padding]
+    if weight.ndim == 3:
+        weight = weight[:, :, None]
+        strides, extra = [1, *strides], [0, *extra]
+        pads = [0, pads[0], 0, pads[1]]
+    inputs, outputs, kh, kw = weight.shape
     taps = [-(-k // s) for k, s in zip((kh, kw), strides, strict=True)]
-    kernel = np.zeros((taps[0], taps[1], inputs, strides[0], strides[1], outputs), weight.dtype)
+    member = inputs // groups
+    shape = (taps[0], taps[1], member, groups, strides[0], strides[1], outputs)
+    kernel = np.zeros(shape, weight.dtype)
+    by_group = weight.reshape(groups, member, outputs, kh, kw).transpose(1, 0, 2, 3, 4)
     for y in range(kh):
         for x in range(kw):
             # Output row h gets input row (h - y) / s: later taps look at earlier rows.
             ty, py = taps[0] - 1 - y // strides[0], y % strides[0]
             tx, px = taps[1] - 1 - x // strides[1], x % strides[1]
-            kernel[ty, tx, :, py, px, :] = weight[:, :, y, x]
-    kernel = kernel.reshape(taps[0], taps[1], inputs, -1)
+            kernel[ty, tx, :, :, py, px, :] = by_group[..., y, x]
+    kernel = kernel.reshape(taps[0], taps[1], member, -1)
     batch, height, width, _ = (int(v) for v in data.ty.shape.values)
     phases = builder.emit(
         relax.op.nn.conv2d(
@@ -48,6 +58,7 @@ def as_convolution(builder: Any, data: Any, call: Any) -> Any:
             relax.const(kernel),
             strides=[1, 1],
             padding=[taps[0] - 1, taps[1] - 1, taps[0] - 1, taps[1] - 1],
+            groups=groups,
             data_layout="NHWC",
             kernel_layout="HWIO",
             out_dtype=a.out_dtype or None,
@@ -55,10 +66,12 @@ def as_convolution(builder: Any, data: Any, call: Any) -> Any:
     )
     rows, columns = height + taps[0] - 1, width + taps[1] - 1
     split = builder.emit(
-        relax.op.reshape(phases, [batch, rows, columns, strides[0], strides[1], outputs])
+        relax.op.reshape(phases, [batch, rows, columns, groups, strides[0], strides[1], outputs])
     )
-    mixed = builder.emit(relax.op.permute_dims(split, [0, 1, 3, 2, 4, 5]))
-    full = relax.op.reshape(mixed, [batch, rows * strides[0], columns * strides[1], outputs])
+    mixed = builder.emit(relax.op.permute_dims(split, [0, 1, 4, 2, 5, 3, 6]))
+    full = relax.op.reshape(
+        mixed, [batch, rows * strides[0], columns * strides[1], groups * outputs]
+    )
     wanted = [
         (height - 1) * strides[0] + kh - pads[0] - pads[2] + extra[0],
         (width - 1) * strides[1] + kw - pads[1] - pads[3] + extra[1],

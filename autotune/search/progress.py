@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from autotune.search.drift import Drift
+from autotune.shares import shares
 from search_spaces.task import Candidate, Task
 
 Stage = Literal["search", "finals"]
@@ -83,3 +84,10 @@ class SearchSummary:
     baseline: float
     failures: Mapping[str, int]
     drift: Drift = Drift(0, 0, 1.0)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """By search space, the share of ``latency`` that its winners take; the largest first."""
+        return shares(
+            (r.winner.space, r.task.calls * r.seconds) for r in self.tasks if r.winner and r.seconds
+        )

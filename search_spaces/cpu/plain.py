@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import SearchSpace
-from search_spaces.cpu.stages import stages
+from search_spaces.cpu.rowwise import rowwise
 from search_spaces.cpu.structure import tiled
 from search_spaces.task import Parameters, ParameterValue, Target, Task
 
@@ -21,7 +21,7 @@ class PlainSpace(SearchSpace):
     priority = -10
 
     def matches(self, task: Task, target: Target) -> bool:
-        known = tiled(task.workload) is not None or stages(task.workload) is not None
+        known = tiled(task.workload) is not None or rowwise(task.workload, target) is not None
         return target.kind == "llvm" and not known
 
     def parameters(self, task: Task, target: Target) -> dict[str, BaseDistribution]:

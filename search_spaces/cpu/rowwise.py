@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.base import InvalidParameters, SearchSpace
 from search_spaces.cpu.stages import Stages, extent, stages
 from search_spaces.cpu.structure import tiled
-from search_spaces.task import Block, Parameters, ParameterValue, Target, Task
+from search_spaces.task import Block, Parameters, ParameterValue, Target, Task, Workload
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -23,6 +23,9 @@ MAX_PIECES = 8
 
 MAX_ODD = 4
 """Vector registers that an odd length may take as a single vector."""
+
+LARGE_PRODUCT = 1_000_000
+"""Multiplications above which a product is left to spaces that tile it."""
 
 PARALLEL_ABOVE = 24_000
 """Block iterations above which starting the threads is worth it, by default."""
@@ -39,7 +42,7 @@ class RowwiseSpace(SearchSpace):
         nest = tiled(task.workload)
         if nest is not None and nest.broadcast:
             return False  # a product: without register tiles it is hopeless, and slow to measure
-        return target.kind == "llvm" and stages(task.workload) is not None
+        return target.kind == "llvm" and rowwise(task.workload, target) is not None
 
     def parameters(self, task: Task, target: Target) -> dict[str, BaseDistribution]:
         from optuna.distributions import CategoricalDistribution, IntDistribution
@@ -295,6 +298,18 @@ class _Builder:
         loop = self.sch.get_loops(handle)[-1]
         if int(self.sch.get(loop).extent) <= self.lanes:
             self.sch.unroll(loop)
+
+
+def rowwise(workload: Workload, target: Target) -> Stages | None:
+    """The stages of ``workload``, if none of them is a large product that has no vectors here."""
+    found = stages(workload)
+    if found is None:
+        return None
+    for block in (workload.blocks[index] for index in found.kept):
+        product = block.reduction and len(block.reads) > 1 and extent(block) > LARGE_PRODUCT
+        if product and not _foldable(block, target) and _column(block) is None:
+            return None
+    return found
 
 
 def _count(task: Task, found: Stages, rows: int) -> int:

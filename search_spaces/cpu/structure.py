@@ -19,7 +19,8 @@ class Tiled:
     anew, or None. ``staged`` is the same for a variable operand that is copied into that layout at
     run time. ``padding`` is the index of the block that pads the data, or None. ``kept`` is how
     many columns later blocks read: fewer than there are where constant weights were filled up to
-    whole vectors, so that no step of the reduction has a tail.
+    whole vectors, so that no step of the reduction has a tail. ``group`` is how many columns next
+    to each other read the same data; 0 where all do.
     """
 
     anchor: int
@@ -33,6 +34,7 @@ class Tiled:
     padding: int | None
     broadcast: bool
     kept: int
+    group: int = 0
 
     def extent(self, axes: tuple[int, ...]) -> int:
         """Product of the extents of ``axes``."""
@@ -59,6 +61,8 @@ class Tiled:
 
     def lanes(self, target: Target) -> int:
         """Elements of one vector of columns: the widest that leaves no tail, if there is one."""
+        if self.group:
+            return even_part(self.group, target.lanes())
         best = target.vector_of(self.columns)
         if self.columns % best == 0:
             return best
@@ -102,11 +106,18 @@ def tiled(workload: Workload) -> Tiled | None:
         return None
     packed, staged = None, None
     broadcast = False
+    group = 0
     for position, read in enumerate(block.reads):
         uses = column in read.axes
         contiguous = bool(read.dims) and read.dims[-1] == (column,)
         deep = any(axis in read.axes for axis in reduced)
         constant = read.buffer in workload.constants
+        if block.name == "grouped_conv" and uses and not read.plain:
+            group = _group(workload, anchor, read, column)
+            if even_part(group, 4) < 4:
+                return None
+            broadcast = True
+            continue
         if uses and constant and deep and read.plain and packed is None:
             packed = position
         elif uses and not contiguous:
@@ -123,8 +134,22 @@ def tiled(workload: Workload) -> Tiled | None:
         if "pad" in before.name and any(w.buffer in read_buffers for w in before.writes):
             padding = index
     return Tiled(
-        anchor, block, column, tile, outer, reduced, packed, staged, padding, broadcast, kept
+        anchor, block, column, tile, outer, reduced, packed, staged, padding, broadcast, kept, group
     )
+
+
+def _group(workload: Workload, anchor: int, read: Access, column: int) -> int:
+    """Columns that read the same channels of the data, in a grouped convolution; 0: cannot tell."""
+    block = workload.blocks[anchor]
+    if not read.dims or column not in read.dims[-1] or any(column in d for d in read.dims[:-1]):
+        return 0
+    inputs = prod(block.axes[axis].extent for axis in read.dims[-1] if axis != column)
+    if read.buffer >= 0:
+        channels = workload.arguments[read.buffer].shape[-1]
+    else:
+        (source,) = [b for b in workload.blocks[:anchor] if b.writes[0].buffer == read.buffer]
+        channels = source.axes[-1].extent
+    return block.axes[column].extent * inputs // channels
 
 
 def _kept(block: Block, following: tuple[Block, ...]) -> int | None:

@@ -43,7 +43,7 @@ class TiledSpace(SearchSpace):
 
         nest = _nest(task)
         lanes = nest.lanes(target)
-        vectors = max(1, min(MAX_VECTORS, ceil(nest.columns / lanes)))
+        vectors = max(1, min(MAX_VECTORS, ceil((nest.group or nest.columns) / lanes)))
         last = nest.block.axes[nest.reduced[-1]].extent
         found: dict[str, BaseDistribution] = {
             "rows": IntDistribution(1, max(1, min(MAX_ROWS, nest.rows))),
@@ -176,6 +176,8 @@ def _check(nest: Tiled, target: Target, p: Parameters) -> None:
         raise InvalidParameters(f"{rows} x {vectors} accumulators do not fit the registers")
     if nest.block.axes[nest.reduced[-1]].extent % unroll:
         raise InvalidParameters(f"the reduction is not a multiple of {unroll}")
+    if nest.group and nest.group // nest.lanes(target) % vectors:
+        raise InvalidParameters(f"{vectors} vectors do not divide a group")
     if nest.outer and nest.block.axes[nest.outer[-1]].extent % int(p["band"]):
         raise InvalidParameters(f"the rows are not a multiple of {p['band']}")
     window = prod(nest.block.axes[axis].extent for axis in nest.reduced)
@@ -205,6 +207,8 @@ def _register_tile(nest: Tiled, target: Target) -> tuple[int, int]:
     lanes, registers = nest.lanes(target), target.vector_registers
     best = (float("inf"), 0, 1, 1)
     for vectors in range(1, min(MAX_VECTORS, ceil(nest.columns / lanes)) + 1):
+        if nest.group and nest.group // lanes % vectors:
+            continue
         panel = 4 * nest.depth * vectors * lanes
         for rows in range(1, min(MAX_ROWS, nest.rows) + 1):
             if rows * vectors * nest.registers(target) + vectors + 1 > registers:

@@ -117,7 +117,7 @@ class WinogradSchedule:
         sch.vectorize(own_lane)
 
     def _padding(self, padding: Any, chunk: Any) -> None:
-        """Pad the rows of a chunk inside it; once for all where all chunks are transformed first."""
+        """Pad the rows of a chunk inside it, or all rows before the first phase."""
         sch = self.sch
         if self.phases:
             loops = list(sch.get_loops(padding))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +16,15 @@ from autotune.graph.tasks import extract_tasks
 from autotune.target import named
 from search_spaces.analysis import key_of, workload
 from search_spaces.task import Target
-from tests.compiler.models import Array, Maker, lowered, relax_model, run, tasks_of
+from tests.compiler.graphs import ops, same
+from tests.compiler.models import Maker, lowered, relax_model, run, tasks_of
 
 ROOT = Path(__file__).resolve().parents[2]
-Pass = Callable[[Any], Any]
 
 
 @pytest.fixture(scope="module")
 def target() -> Target:
     return named("x86-64", 2)
-
-
-def ops(module: Any) -> Counter[str]:
-    """How often "main" calls each Relax operator."""
-    blocks = module["main"].body.blocks
-    values = [binding.value for block in blocks for binding in block.bindings]
-    return Counter(v.op.name for v in values if hasattr(v, "op") and hasattr(v.op, "name"))
-
-
-def inputs_of(module: Any, seed: int = 0) -> list[Array]:
-    rng = np.random.default_rng(seed)
-    shapes = [tuple(int(e) for e in p.ty.shape.values) for p in module["main"].params]
-    return [rng.uniform(-1, 1, shape).astype("float32") for shape in shapes]
-
-
-def same(module: Any, change: Pass, names: Sequence[str] = ()) -> Any:
-    """Assert that ``change`` keeps every output of ``module``; returns the changed module."""
-    inputs = inputs_of(module)
-    changed = change(module)
-    before, after = run(module, inputs), run(changed, inputs)
-    assert len(before) == len(after)
-    wrong = []
-    for index, (expected, found) in enumerate(zip(before, after, strict=True)):
-        name = names[index] if names else str(index)
-        if expected.shape != found.shape or expected.dtype != found.dtype:
-            wrong.append(f"{name}: {found.dtype}{found.shape} for {expected.dtype}{expected.shape}")
-        elif not np.allclose(found, expected, rtol=2e-5, atol=2e-5, equal_nan=True):
-            error = np.abs(found.astype(float) - expected.astype(float)).max()
-            wrong.append(f"{name}: off by {error:.3g}")
-    assert not wrong, "; ".join(wrong)
-    return changed
 
 
 # -- constants
@@ -112,216 +80,6 @@ def test_folding_goes_through_chains_and_leaves_what_depends_on_the_input() -> N
 
     folded = same(relax_model([(2, 6)], model), fold_constants)
     assert ops(folded) == {"relax.multiply": 1, "relax.add": 1}
-
-
-# -- layout
-
-
-def branches(cases: dict[str, Callable[[Maker, Any], Any]], image: tuple[int, int] = (6, 9)) -> Any:
-    """A convolution (batch 2, 5 channels out of 3), then every case as an output of its own."""
-    from tvm import relax
-
-    def model(make: Maker, x: Any) -> Any:
-        found = make.emit(relax.op.nn.conv2d(x, make.weight(5, 3, 3, 3), padding=1))
-        return [make.emit(case(make, found)) for case in cases.values()]
-
-    return relax_model([(2, 3, *image)], model)
-
-
-def staying_cases() -> dict[str, Callable[[Maker, Any], Any]]:
-    """Operators that have a channels-last form."""
-    from tvm import relax
-
-    op = relax.op
-    return {
-        "relu": lambda m, t: op.nn.relu(t),
-        "clip": lambda m, t: op.clip(t, -0.2, 0.5),
-        "leakyrelu": lambda m, t: op.nn.leakyrelu(t, 0.1),
-        "softplus": lambda m, t: op.nn.softplus(t),
-        "astype": lambda m, t: op.astype(t, "int32"),
-        "add (C,1,1)": lambda m, t: op.add(t, m.weight(5, 1, 1)),
-        "(C,1,1) - x": lambda m, t: op.subtract(m.weight(5, 1, 1), t),
-        "multiply (1,C,1,1)": lambda m, t: op.multiply(t, m.weight(1, 5, 1, 1)),
-        "multiply ()": lambda m, t: op.multiply(t, m.constant(2.5)),
-        "multiply (1,)": lambda m, t: op.multiply(t, m.weight(1)),
-        "add (W,)": lambda m, t: op.add(t, m.weight(9)),
-        "add (H,W)": lambda m, t: op.add(t, m.weight(6, 9)),
-        "add (N,C,H,W)": lambda m, t: op.add(t, m.weight(2, 5, 6, 9)),
-        "add itself": lambda m, t: op.add(t, t),
-        "where": lambda m, t: op.where(
-            m.emit(op.greater(t, m.constant(0.0))), t, m.weight(5, 1, 1)
-        ),
-        "concat channels": lambda m, t: op.concat([t, m.emit(op.nn.relu(t)), t], axis=1),
-        "concat rows": lambda m, t: op.concat([t, t], axis=2),
-        "concat columns, from behind": lambda m, t: op.concat([t, t], axis=-1),
-        "concat batch": lambda m, t: op.concat([t, t], axis=0),
-        "concat a constant": lambda m, t: op.concat([t, m.weight(2, 2, 6, 9)], axis=1),
-        "resize nearest": lambda m, t: op.image.resize2d(
-            t, (12, 18), layout="NCHW", method="nearest_neighbor",
-            coordinate_transformation_mode="asymmetric", rounding_method="floor",
-        ),
-        "resize linear": lambda m, t: op.image.resize2d(
-            t, (11, 7), layout="NCHW", method="linear",
-            coordinate_transformation_mode="half_pixel",
-        ),
-        "pad": lambda m, t: op.nn.pad(t, [0, 1, 2, 0, 1, 0, 0, 3], "constant", 0.75),
-        "softmax channels": lambda m, t: op.nn.softmax(t, axis=1),
-        "softmax columns": lambda m, t: op.nn.softmax(t, axis=-1),
-        "softmax rows": lambda m, t: op.nn.softmax(t, axis=2),
-        "mean of the image": lambda m, t: op.mean(t, axis=[2, 3], keepdims=True),
-        "mean of the channels": lambda m, t: op.mean(t, axis=[1], keepdims=True),
-        "max of columns, from behind": lambda m, t: op.max(t, axis=[-1], keepdims=True),
-        "sum of batch and rows": lambda m, t: op.sum(t, axis=[0, 2], keepdims=True),
-        "max pool": lambda m, t: op.nn.max_pool2d(t, [3, 2], strides=[2, 1], padding=[1, 0, 1, 1]),
-        "max pool, ceil": lambda m, t: op.nn.max_pool2d(t, [2, 2], strides=[2, 2], ceil_mode=True),
-        "max pool, dilated": lambda m, t: op.nn.max_pool2d(t, [2, 2], dilation=[2, 3]),
-        "avg pool": lambda m, t: op.nn.avg_pool2d(t, [3, 3], strides=[2, 2], padding=[1] * 4),
-        "avg pool with padding": lambda m, t: op.nn.avg_pool2d(
-            t, [3, 3], padding=[1] * 4, count_include_pad=True
-        ),
-        "adaptive pool to 1": lambda m, t: op.nn.adaptive_avg_pool2d(t, [1, 1]),
-        "adaptive pool": lambda m, t: op.nn.adaptive_avg_pool2d(t, [2, 3]),
-        "conv": lambda m, t: op.nn.conv2d(t, m.weight(7, 5, 1, 1)),
-        "conv, asymmetric": lambda m, t: op.nn.conv2d(
-            t, m.weight(4, 5, 3, 2), strides=[2, 1], padding=[0, 1, 2, 0], dilation=[1, 2]
-        ),
-        "depthwise": lambda m, t: op.nn.conv2d(t, m.weight(5, 1, 3, 3), padding=1, groups=5),
-        "depthwise, two outputs each": lambda m, t: op.nn.conv2d(
-            t, m.weight(10, 1, 3, 3), strides=2, groups=5
-        ),
-        "squeeze and excite": lambda m, t: op.multiply(
-            t,
-            m.emit(
-                op.sigmoid(
-                    m.emit(
-                        op.nn.conv2d(
-                            m.emit(op.mean(t, axis=[2, 3], keepdims=True)), m.weight(5, 5, 1, 1)
-                        )
-                    )
-                )
-            ),
-        ),
-    }  # fmt: skip
-
-
-def test_image_operators_stay_in_channels_last() -> None:
-    from autotune.graph.layout import channels_last
-
-    cases = staying_cases()
-    changed = same(branches(cases), channels_last, list(cases))
-    moved = ops(changed)["relax.permute_dims"]
-    # One for the input, at most one for each output; nothing on the way.
-    assert moved <= 1 + len(cases)
-
-
-def test_operators_without_a_channels_last_form_get_the_original() -> None:
-    from tvm import relax
-
-    from autotune.graph.layout import channels_last
-
-    op = relax.op
-    cases: dict[str, Callable[[Maker, Any], Any]] = {
-        "reshape": lambda m, t: op.reshape(t, (2, 5, 54)),
-        "flatten": lambda m, t: op.flatten(t),
-        "permute to channels last": lambda m, t: op.permute_dims(t, [0, 2, 3, 1]),
-        "permute otherwise": lambda m, t: op.permute_dims(t, [3, 1, 0, 2]),
-        "reverse": lambda m, t: op.permute_dims(t),
-        "mean without the axes": lambda m, t: op.mean(t, axis=[2, 3]),
-        "mean of all": lambda m, t: op.mean(t, keepdims=True),
-        "squeeze": lambda m, t: op.squeeze(m.emit(op.mean(t, axis=[2, 3], keepdims=True)), [2, 3]),
-        "reflect": lambda m, t: op.nn.pad(t, [0, 0, 0, 0, 1, 1, 2, 2], "reflect"),
-        "slice": lambda m, t: op.strided_slice(t, axes=[1, 3], begin=[1, 2], end=[4, 8]),
-        "split": lambda m, t: relax.TupleGetItem(m.emit(op.split(t, [2], axis=1)), 1),
-        "layer norm": lambda m, t: op.nn.layer_norm(t, m.weight(9), m.weight(9), axes=[-1]),
-        "matmul": lambda m, t: op.matmul(t, m.weight(9, 4)),
-        "add something of rank 5": lambda m, t: op.add(t, m.weight(3, 1, 1, 1, 1)),
-        "argmax": lambda m, t: op.argmax(t, axis=1),
-        "grouped conv": lambda m, t: op.nn.conv2d(
-            m.emit(op.concat([t, t], axis=1)), m.weight(6, 5, 3, 3), groups=2
-        ),
-    }
-    same(branches(cases), channels_last, list(cases))
-
-
-def test_variables_broadcast_into_images() -> None:
-    from tvm import relax
-
-    from autotune.graph.layout import channels_last
-
-    op = relax.op
-
-    def model(make: Maker, x: Any, c: Any, w: Any, full: Any, kernel: Any) -> Any:
-        found = make.emit(op.nn.conv2d(x, kernel))
-        return [make.emit(op.add(found, other)) for other in (c, w, full)]
-
-    shapes = [(1, 3, 6, 9), (5, 1, 1), (9,), (1, 5, 1, 9), (5, 3, 1, 1)]
-    same(relax_model(shapes, model), channels_last, ["(C,1,1)", "(W,)", "(1,C,1,W)"])
-
-
-def test_signature_and_outputs_without_an_image_stay() -> None:
-    from tvm import relax
-
-    from autotune.graph.layout import channels_last
-
-    def model(make: Maker, x: Any, y: Any) -> Any:
-        return [x, make.emit(relax.op.matmul(y, make.weight(4, 2))), make.weight(3)]
-
-    same(relax_model([(1, 3, 5, 5), (3, 4)], model), channels_last)
-
-
-# -- transposed convolution
-
-
-@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
-def test_transposed_convolution(kernel: int) -> None:
-    from tvm import relax
-
-    from autotune.graph.layout import channels_last
-
-    cases = []
-    for stride in (1, 2, 3):
-        for pad in {0, kernel // 2, kernel - 1}:
-            for extra in {0, stride - 1}:
-                if (4 - 1) * stride + kernel - 2 * pad + extra > 0:
-                    cases.append((stride, pad, extra))
-
-    def model(make: Maker, x: Any) -> Any:
-        weight = make.weight(3, 4, kernel, kernel)
-        return [
-            make.emit(
-                relax.op.nn.conv2d_transpose(
-                    x,
-                    weight,
-                    strides=[stride, stride],
-                    padding=[pad, pad, pad, pad],
-                    output_padding=[extra, extra],
-                )
-            )
-            for stride, pad, extra in cases
-        ]
-
-    names = [f"stride {s}, padding {p}, output padding {e}" for s, p, e in cases]
-    changed = same(relax_model([(1, 3, 4, 5)], model), channels_last, names)
-    assert "relax.nn.conv2d_transpose" not in ops(changed)
-
-
-def test_transposed_convolution_with_unequal_axes_and_batch() -> None:
-    from tvm import relax
-
-    from autotune.graph.layout import channels_last
-
-    def model(make: Maker, x: Any) -> Any:
-        return [
-            make.emit(relax.op.nn.conv2d_transpose(x, make.weight(3, 2, *kernel), **options))
-            for kernel, options in cases
-        ]
-
-    cases: list[tuple[tuple[int, int], dict[str, Any]]] = [
-        ((2, 3), {"strides": [3, 2], "padding": [0, 1, 1, 0]}),
-        ((4, 1), {"strides": [1, 3], "padding": [2, 0, 0, 0], "output_padding": [0, 2]}),
-        ((3, 3), {"strides": [2, 2], "dilation": [2, 2]}),
-    ]
-    same(relax_model([(2, 3, 4, 5)], model), channels_last, [str(case) for case in cases])
 
 
 # -- matrix products

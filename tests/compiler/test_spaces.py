@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,161 +12,39 @@ from hypothesis import strategies as st
 
 from autotune.target import named, native
 from autotune.testing.spaces import Judge, SearchSpaceTestCase, candidate_of, draw, refused
-from search_spaces.base import SearchSpace
+from search_spaces.base import InvalidParameters, SearchSpace
 from search_spaces.cpu.plain import PlainSpace
 from search_spaces.cpu.rowwise import RowwiseSpace
 from search_spaces.cpu.tiled import TiledSpace
 from search_spaces.cpu.winograd import WinogradSpace
+from search_spaces.registry import UnknownSpace
+from search_spaces.scheduling import replay, schedule
 from search_spaces.task import Target, Task
-from tests.compiler.models import Maker, relax_model, tasks_of
+from tests.compiler.functions import (
+    argmax,
+    attention,
+    biased,
+    concat,
+    convolution,
+    dense,
+    depthwise,
+    elementwise,
+    gathered,
+    grouped,
+    layer_norm,
+    mean,
+    padded,
+    pooling,
+    resized,
+    shuffled,
+    sliced,
+    softmax,
+    transpose,
+)
+from tests.compiler.models import tasks_of
 
 SPACES: tuple[SearchSpace, ...] = (TiledSpace(), WinogradSpace(), RowwiseSpace(), PlainSpace())
 THREADS = 2
-
-
-def op(name: str) -> Any:
-    """A Relax operator by its dotted name; TVM is imported here and not with this file."""
-    from tvm import relax
-
-    found: Any = relax.op
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
-
-
-# -- the fused functions of models, by name: each takes extents and gives a Relax module
-
-
-def dense(m: int, k: int, n: int, batch: int = 0) -> Any:
-    """gelu(x w + b), with a batch of sequences where ``batch`` is not 0."""
-
-    def model(make: Maker, x: Any) -> Any:
-        product = make.emit(op("matmul")(x, make.weight(k, n)))
-        return op("nn.gelu")(make.emit(op("add")(product, make.weight(n))))
-
-    return relax_model([(batch, m, k) if batch else (m, k)], model)
-
-
-def attention(batch: int, m: int, k: int, n: int, scaled: bool) -> Any:
-    """A batched product of two variable operands, scaled as scores are."""
-    from tvm import relax
-
-    def model(make: Maker, x: Any, y: Any) -> Any:
-        product = op("matmul")(x, y)
-        return op("multiply")(make.emit(product), relax.const(0.125)) if scaled else product
-
-    return relax_model([(batch, m, k), (batch, k, n)], model)
-
-
-def convolution(
-    image: tuple[int, int],
-    channels: int,
-    outputs: int,
-    kernel: tuple[int, int],
-    stride: int,
-    pads: tuple[int, int, int, int],
-    dilation: int,
-    residual: bool,
-    batch: int = 1,
-) -> Any:
-    """relu(conv + bias [+ residual]) in NHWC."""
-    rows, columns = (
-        (extent + low + high - (k - 1) * dilation - 1) // stride + 1
-        for extent, low, high, k in zip(image, pads[:2], pads[2:], kernel, strict=True)
-    )
-
-    def model(make: Maker, x: Any, *rest: Any) -> Any:
-        found = make.emit(
-            op("nn.conv2d")(
-                x,
-                make.weight(*kernel, channels, outputs),
-                strides=stride,
-                padding=pads,
-                dilation=dilation,
-                data_layout="NHWC",
-                kernel_layout="HWIO",
-            )
-        )
-        found = make.emit(op("add")(found, make.weight(1, 1, 1, outputs)))
-        for other in rest:
-            found = make.emit(op("add")(found, other))
-        return op("nn.relu")(found)
-
-    more = [(batch, rows, columns, outputs)] if residual else []
-    return relax_model([(batch, *image, channels), *more], model)
-
-
-def depthwise(image: tuple[int, int], channels: int, kernel: int, stride: int, pad: int) -> Any:
-    def model(make: Maker, x: Any) -> Any:
-        found = make.emit(
-            op("nn.conv2d")(
-                x,
-                make.weight(kernel, kernel, 1, channels),
-                strides=stride,
-                padding=pad,
-                groups=channels,
-                data_layout="NHWC",
-                kernel_layout="HWIO",
-            )
-        )
-        return op("clip")(make.emit(op("add")(found, make.weight(1, 1, 1, channels))), 0, 6)
-
-    return relax_model([(1, *image, channels)], model)
-
-
-def pooling(
-    kind: str, image: tuple[int, int], channels: int, size: int, stride: int, pad: int
-) -> Any:
-    def model(make: Maker, x: Any) -> Any:
-        return op(f"nn.{kind}_pool2d")(
-            x, pool_size=[size, size], strides=[stride, stride], padding=[pad] * 4, layout="NHWC"
-        )
-
-    return relax_model([(1, *image, channels)], model)
-
-
-def mean(image: tuple[int, int], channels: int) -> Any:
-    return relax_model(
-        [(1, *image, channels)], lambda make, x: op("mean")(x, axis=[1, 2], keepdims=True)
-    )
-
-
-def softmax(rows: Sequence[int], length: int) -> Any:
-    return relax_model([(*rows, length)], lambda make, x: op("nn.softmax")(x, axis=-1))
-
-
-def layer_norm(rows: Sequence[int], length: int, residual: bool) -> Any:
-    def model(make: Maker, x: Any, *rest: Any) -> Any:
-        for other in rest:
-            x = make.emit(op("add")(x, other))
-        gamma, beta = make.weight(length), make.weight(length)
-        return op("nn.layer_norm")(x, gamma, beta, axes=[-1])
-
-    return relax_model([(*rows, length)] * (2 if residual else 1), model)
-
-
-def transpose(shape: Sequence[int], order: Sequence[int]) -> Any:
-    return relax_model([tuple(shape)], lambda make, x: op("permute_dims")(x, list(order)))
-
-
-def concat(rows: tuple[int, int], parts: Sequence[int]) -> Any:
-    def model(make: Maker, *inputs: Any) -> Any:
-        return op("nn.relu")(make.emit(op("concat")(list(inputs), axis=-1)))
-
-    return relax_model([(*rows, part) for part in parts], model)
-
-
-def elementwise(shape: Sequence[int]) -> Any:
-    def model(make: Maker, x: Any, y: Any) -> Any:
-        found = make.emit(op("multiply")(make.emit(op("add")(x, y)), make.weight(shape[-1])))
-        return op("multiply")(make.emit(op("sigmoid")(found)), x)
-
-    return relax_model([tuple(shape)] * 2, model)
-
-
-def argmax(shape: Sequence[int]) -> Any:
-    """A reduction that carries two values, which no template takes."""
-    return relax_model([tuple(shape)], lambda make, x: op("argmax")(x, axis=-1))
 
 
 # -- the contract
@@ -230,6 +109,21 @@ def test_winograd_takes_nothing_but_3x3_of_stride_one(
     model = convolution((12, 12), channels, 16, kernel, stride, (1, 1, 1, 1), dilation, False)
     for task in tasks_of(model, here):
         assert not WinogradSpace().matches(task, here)
+
+
+def test_a_rewritten_function_is_replayed_by_the_space_that_rewrote_it(here: Target) -> None:
+    model = convolution((8, 12), 16, 16, (3, 3), 1, (1, 1, 1, 1), 1, True)
+    space = WinogradSpace()
+    (task,) = _matched(space, [model], here)
+    made = schedule(task, here, candidate_of(space, space.default(task, here)))
+    assert Judge(task, here).compare(replay(task, here, made.trace)).right
+    stored = json.loads(made.trace)
+    stored["rewritten"]["version"] = 99
+    with pytest.raises(InvalidParameters, match="99"):
+        replay(task, here, json.dumps(stored))
+    stored["rewritten"]["space"] = "gone"
+    with pytest.raises(UnknownSpace, match="gone"):
+        replay(task, here, json.dumps(stored))
 
 
 class TestRowwiseSpace(_OurSpace):
@@ -369,6 +263,18 @@ def test_depthwise(target_name: str, seed: int, **shape: Any) -> None:
 
 
 @awkward(
+    image=IMAGE,
+    groups=st.sampled_from([2, 3, 4, 8]),
+    inputs=st.sampled_from([1, 2, 4, 5, 16]),
+    outputs=st.sampled_from([1, 2, 3, 4, 8, 16, 24]),
+    kernel=st.sampled_from([1, 3]),
+    stride=st.sampled_from([1, 2]),
+)
+def test_grouped(target_name: str, seed: int, **shape: Any) -> None:
+    check(grouped(**shape), target_name, seed)
+
+
+@awkward(
     kind=st.sampled_from(["max", "avg"]),
     image=IMAGE,
     channels=WIDE,
@@ -415,3 +321,46 @@ def test_concat(target_name: str, seed: int, **shape: Any) -> None:
 @awkward(shape=st.lists(AWKWARD, min_size=1, max_size=4).filter(lambda s: len(s) < 4 or s[0] < 9))
 def test_elementwise(target_name: str, seed: int, **shape: Any) -> None:
     check(elementwise(**shape), target_name, seed)
+
+
+@awkward(shape=st.tuples(st.integers(1, 5), st.integers(1, 9), WIDE))
+def test_biased(target_name: str, seed: int, **shape: Any) -> None:
+    check(biased(**shape), target_name, seed)
+
+
+@awkward(image=IMAGE, block=st.sampled_from([2, 3]), channels=WIDE)
+def test_shuffled(target_name: str, seed: int, **shape: Any) -> None:
+    check(shuffled(**shape), target_name, seed)
+
+
+@awkward(
+    shape=st.tuples(st.integers(1, 3), AWKWARD, WIDE),
+    widths=st.tuples(*[st.integers(0, 3)] * 6),
+)
+def test_padded(target_name: str, seed: int, **shape: Any) -> None:
+    check(padded(**shape), target_name, seed)
+
+
+@awkward(
+    shape=st.tuples(st.integers(1, 3), st.integers(4, 20), st.integers(4, 40)),
+    begin=st.integers(0, 3),
+    step=st.sampled_from([1, 2, 3]),
+)
+def test_sliced(target_name: str, seed: int, **shape: Any) -> None:
+    check(sliced(**shape), target_name, seed)
+
+
+@awkward(
+    image=IMAGE,
+    channels=WIDE,
+    size=st.tuples(st.integers(3, 20), st.integers(3, 20)),
+    method=st.sampled_from(["nearest_neighbor", "linear"]),
+)
+def test_resized(target_name: str, seed: int, **shape: Any) -> None:
+    check(resized(**shape), target_name, seed)
+
+
+@awkward(rows=AWKWARD, length=WIDE, indices=st.lists(st.integers(0, 0), min_size=1, max_size=9))
+def test_gathered(target_name: str, seed: int, **shape: Any) -> None:
+    shape["indices"] = [i % shape["rows"] for i in range(seed, seed + len(shape["indices"]))]
+    check(gathered(**shape), target_name, seed)

@@ -82,6 +82,8 @@ def test_tune_measures_its_trials_and_writes_an_artifact(tuned: Tuned) -> None:
     for task in printed["tasks"]:
         assert 0 < task["seconds"] <= task["default_seconds"], "the default is always a candidate"
     assert printed["latency"] <= printed["baseline"]
+    assert sum(printed["spaces"].values()) == pytest.approx(1)
+    assert set(printed["spaces"]) == {task["space"] for task in printed["tasks"]}
     manifest = json.loads((tuned.artifact / "manifest.json").read_text())
     assert {task["workload"] for task in manifest["tasks"]} == {
         task["workload"] for task in printed["tasks"]
@@ -106,6 +108,8 @@ def test_compile_builds_the_same_bytes_from_the_database(tuned: Tuned, tmp_path:
     )  # fmt: skip
     printed = json.loads(done.stdout)
     assert printed["tuned"] == printed["tasks"] == len(tuned.printed["tasks"])
+    assert sum(printed["spaces"].values()) == printed["tasks"]
+    assert printed["shares"] == pytest.approx(tuned.printed["spaces"])
     again = (tmp_path / "again" / "lib.so").read_bytes()
     assert again == (tuned.artifact / "lib.so").read_bytes()
     assert tuned.database.read_bytes() == before, "compile only reads"
