@@ -193,3 +193,16 @@ def _walks(read: Access, group: list[int]) -> bool:
     return read.plain and any(
         list(dims[i : i + width]) == wanted for i in range(len(dims) - width + 1)
     )
+
+
+def reads_besides(workload: Workload, nest: Tiled) -> bool:
+    """Whether blocks after the anchor read another variable of the size of the result."""
+    arguments = workload.arguments
+    size = prod(arguments[-1].shape)
+    return any(
+        read.buffer >= 0
+        and read.buffer not in workload.constants
+        and prod(arguments[read.buffer].shape) == size
+        for block in workload.blocks[nest.anchor + 1 :]
+        for read in block.reads
+    )

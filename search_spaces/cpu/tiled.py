@@ -14,7 +14,7 @@ from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
-from search_spaces.cpu.structure import Tiled, tiled
+from search_spaces.cpu.structure import Tiled, even_part, reads_besides, tiled
 from search_spaces.cpu.tiled_schedule import TiledSchedule
 from search_spaces.task import Parameters, ParameterValue, Target, Task
 
@@ -59,6 +59,8 @@ class TiledSpace(SearchSpace):
             found["band"] = CategoricalDistribution(_divisors(nest))
         if len(nest.reduced) > 1:
             found["unroll_window"] = CategoricalDistribution([False, True])
+        if nest.anchor < len(task.workload.blocks) - 1 and not nest.cropped:
+            found["epilogue"] = CategoricalDistribution(["tile", "chunk"])
         if nest.padding is not None:
             found["padding"] = CategoricalDistribution(["band", "whole", "inline"])
         return found
@@ -66,11 +68,12 @@ class TiledSpace(SearchSpace):
     def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
         nest = _nest(task)
         rows, vectors = _register_tile(nest, target)
+        lanes = nest.lanes(target)
         options = self.parameters(task, target)
         last = nest.block.axes[nest.reduced[-1]].extent
         window = prod(nest.block.axes[axis].extent for axis in nest.reduced[:-1])
         row_tiles = ceil(nest.rows / rows)
-        column_tiles = ceil(nest.columns / (vectors * nest.lanes(target)))
+        column_tiles = ceil(nest.columns / (vectors * lanes))
         work = 2.0 * nest.extent(nest.outer) * nest.rows * nest.columns * nest.depth
         chosen: dict[str, ParameterValue] = {
             "rows": rows,
@@ -89,7 +92,7 @@ class TiledSpace(SearchSpace):
         outer = ceil(nest.extent(nest.outer) / band)
         # Enough chunks for the threads to end together; else as large as the second-level cache
         # likes, since the packed panel is read again for every row tile of the chunk.
-        panel = 4 * nest.depth * vectors * nest.lanes(target)
+        panel = 4 * nest.depth * vectors * lanes
         grain_c = _floor_power(max(1, (target.l2 or 262144) // 2 // max(1, panel)))
         grain_r = 64
         while grain_r > 1 and outer * ceil(row_tiles / grain_r) < 4 * target.threads:
@@ -99,10 +102,19 @@ class TiledSpace(SearchSpace):
             grain_c //= 2
         if nest.rows % rows:
             grain_r = max(2, grain_r)
-        if nest.columns % (vectors * nest.lanes(target)):
+        if nest.columns % (vectors * lanes):
             grain_c = max(2, grain_c)
         chosen["row_tiles"] = _clip(grain_r, _powers(row_tiles))
         chosen["column_tiles"] = _clip(grain_c, _powers(column_tiles))
+        if "epilogue" in options:
+            chosen["epilogue"] = "tile"
+            if reads_besides(task.workload, nest):
+                # A chunk that the second-level cache keeps until its epilogue is done.
+                most = max(1, (target.l2 or 262144) // 16 // (4 * rows * vectors * lanes))
+                down = even_part(ceil(nest.rows / rows), min(grain_r, most))
+                across = even_part(column_tiles, min(grain_c, max(1, most // down)))
+                if nest.rows % rows == 0 and nest.columns % (vectors * lanes) == 0:
+                    chosen |= {"epilogue": "chunk", "row_tiles": down, "column_tiles": across}
         if "unroll_window" in options:
             chosen["unroll_window"] = window * last * rows * vectors <= 128
             if chosen["unroll_window"]:
@@ -152,6 +164,7 @@ class TiledSpace(SearchSpace):
             "grid": float(p["grid"] == "rows"),
             "window": float(bool(p.get("unroll_window", False))),
             "band": float(band),
+            "apart": float(p.get("epilogue") == "chunk"),
             "pad_band": float(p.get("padding") == "band"),
             "pad_whole": float(p.get("padding") == "whole"),
         }
@@ -189,11 +202,14 @@ def _check(nest: Tiled, target: Target, p: Parameters) -> None:
     elif rows * vectors * unroll > 128:
         raise InvalidParameters("the unrolled body is too large")
     width = vectors * nest.lanes(target)
+    apart = p.get("epilogue") == "chunk"
     for name, extent, size in (
         ("row_tiles", nest.rows, rows),
         ("column_tiles", nest.columns, width),
     ):
         tiles, chunk = ceil(extent / size), int(p[name])
+        if apart and extent % (size * chunk):
+            raise InvalidParameters(f"{name} leaves a tail, which has no chunk of its own")
         if chunk > 1 and chunk >= 2 * tiles:
             raise InvalidParameters(f"{name} repeats a smaller choice")
         if extent % size and tiles > 1 and chunk == 1:

@@ -43,11 +43,15 @@ class TiledSchedule:
             output = sch.cache_write(anchor, 0, "local")
         else:
             output = blocks[-1]
-            sch.set_scope(anchor, 0, "local")
+            if self.p.get("epilogue") != "chunk":
+                sch.set_scope(anchor, 0, "local")
         self._flatten(anchor, output)
         if nest.cropped:
             self._whole_vectors(anchor)
-        chunk, inner = self._tile_output(output)
+        if self.p.get("epilogue") == "chunk":
+            chunk, inner = self._tile_apart(anchor, output)
+        else:
+            chunk, inner = self._tile_output(output)
         sch.compute_at(anchor, inner, preserve_unit_loops=True)
         self._tile_anchor(anchor)
         if padding is not None:
@@ -188,6 +192,57 @@ class TiledSchedule:
         for loop in own:
             sch.unroll(loop)
         return fused, middle[-1]
+
+    def _tile_apart(self, anchor: Any, output: Any) -> tuple[Any, Any]:
+        """Tile the products of a chunk, and let what follows walk the chunk row by row.
+
+        What the later blocks read besides (a residual) then comes in the order of memory, which the
+        hardware fetches ahead; tile by tile it would be waited for.
+        """
+        sch, nest, p = self.sch, self.nest, self.p
+        tiled = sch.cache_write(anchor, 0, "local")
+        rows, columns = self.rows * int(p["row_tiles"]), self.width * int(p["column_tiles"])
+        *outer, column = sch.get_loops(output)
+        row = outer.pop() if nest.tile else None
+        parallel: list[Any] = []
+        inner: list[Any] = []
+        if outer:
+            *first, last = outer
+            a, b = sch.split(last, [None, int(p.get("band", 1))])
+            parallel += [*first, a]
+            inner.append(b)
+        if row is not None:
+            ro, ri = sch.split(row, [None, rows], preserve_unit_iters=True)
+            parallel.append(ro)
+            inner.append(ri)
+        co, ci, cl = sch.split(
+            column, [None, columns // self.lanes, self.lanes], preserve_unit_iters=True
+        )
+        parallel = [*parallel, co] if p["grid"] == "rows" else [co, *parallel]
+        sch.reorder(*parallel, *inner, ci, cl)
+        chunk = sch.fuse(*parallel) if len(parallel) > 1 else parallel[0]
+        if p["parallel"]:
+            sch.parallel(chunk)
+        sch.vectorize(cl)
+
+        sch.compute_at(tiled, chunk, preserve_unit_loops=True)
+        *_, column = loops = sch.get_loops(tiled)[1:]
+        *bands, row = loops[:-1] if nest.tile else [*loops[:-1], None]
+        rest = list(bands)
+        tile: list[Any] = []
+        if row is not None:
+            ri, rr = sch.split(row, [None, self.rows], preserve_unit_iters=True)
+            rest.append(ri)
+            tile.append(rr)
+        ci, cv, cl = sch.split(
+            column, [None, self.vectors, self.lanes], preserve_unit_iters=True
+        )
+        middle = [ci, *rest] if p["order"] == "rows" else [*rest, ci]
+        sch.reorder(*middle, *tile, cv, cl)
+        sch.vectorize(cl)
+        for loop in [*tile, cv]:
+            sch.unroll(loop)
+        return chunk, middle[-1]
 
     def _tile_anchor(self, anchor: Any) -> None:
         """Order the anchor's own loops: reduction outside, register tile inside."""
