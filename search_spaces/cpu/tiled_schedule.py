@@ -307,7 +307,12 @@ class TiledSchedule:
         return tirx.IndexMap.from_func(function, ndim=dims, index_dtype=dtype)
 
     def _vectorize_last(self, loop: Any) -> None:
-        extent = int(self.sch.get(loop).extent)
+        from tvm import tirx
+
+        extent = self.sch.get(loop).extent
+        if not isinstance(extent, tirx.IntImm):
+            return  # the channels of several groups: how many depends on where the chunk is
+        extent = int(extent)
         if extent % self.lanes == 0 and extent > self.lanes:
             _, inner = self.sch.split(loop, [None, self.lanes])
             self.sch.vectorize(inner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -364,3 +365,35 @@ def test_resized(target_name: str, seed: int, **shape: Any) -> None:
 def test_gathered(target_name: str, seed: int, **shape: Any) -> None:
     shape["indices"] = [i % shape["rows"] for i in range(seed, seed + len(shape["indices"]))]
     check(gathered(**shape), target_name, seed)
+
+
+# -- other processors
+
+
+@pytest.mark.parametrize("name", ["aarch64", "x86-64-v3", "x86-64-v4"])
+def test_defaults_compile_for_other_processors(name: str, tmp_path: Path) -> None:
+    """To machine code: whether it is right is for a machine of that kind to say."""
+    from autotune.compiler import compile_functions
+    from autotune.measure.kernel import split_packing
+    from search_spaces.registry import default_candidate
+
+    target = named(name, THREADS)
+    models = [
+        dense(13, 24, 40),
+        attention(3, 10, 16, 24, True),
+        convolution((9, 11), 3, 20, (3, 3), 2, (1, 1, 1, 1), 1, True),
+        convolution((12, 12), 16, 30, (3, 3), 1, (1, 1, 1, 1), 1, True),
+        grouped((8, 8), 4, 8, 8, 3, 1),
+        depthwise((8, 8), 18, 3, 1, 1),
+        pooling("max", (8, 8), 12, 2, 2, 0),
+        softmax((3, 5), 37),
+        layer_norm((6,), 48, True),
+        concat((3, 4), (24, 16)),
+        elementwise((2, 7, 19)),
+    ]
+    for model in models:
+        for task in tasks_of(model, target):
+            made = schedule(task, target, default_candidate(task, target))
+            library = compile_functions(split_packing(made.module, task.workload).module, target)
+            library.write_to_file(str(tmp_path / "kernel.o"), "o")
+            assert (tmp_path / "kernel.o").stat().st_size > 0
