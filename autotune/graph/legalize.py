@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from tvm import relax, te, tirx, topi
 
+from autotune.graph import elementary
 from autotune.graph.constants import array, is_constant, shape_of
+from autotune.graph.elementary import Legaliser
 from autotune.graph.groups import merged_groups
 from search_spaces.task import Target
-
-Legaliser = Callable[[Any, Any], Any]
 
 
 def table(target: Target) -> dict[str, Legaliser]:
@@ -20,7 +19,7 @@ def table(target: Target) -> dict[str, Legaliser]:
     return {
         "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, target),
         "relax.matmul": lambda builder, call: _matmul(builder, call, target),
-        **_ELEMENTWISE,
+        **elementary.TABLE,
     }
 
 
@@ -160,57 +159,3 @@ def _conv2d_nhwc(
     name = "conv" if groups == 1 or depthwise else "grouped_conv"
     full = te.compute((batch, rows, columns, outputs), product, name=name)
     return full if kept is None else _cropped(full, kept)
-
-
-def _float32(function: Callable[..., te.Tensor]) -> Legaliser:
-    """A legaliser that uses ``function`` on float32 and leaves other dtypes to TVM."""
-
-    def legalise(builder: Any, call: Any) -> Any:
-        if str(call.args[0].ty.dtype) != "float32":
-            return call.op.get_attr("FLegalize")(builder, call)
-        return builder.call_te(
-            function, call.args[0], primfunc_name_hint=call.op.name.rpartition(".")[2]
-        )
-
-    return legalise
-
-
-def _sigmoid(x: te.Tensor) -> te.Tensor:
-    one = tirx.const(1.0, "float32")
-    e = topi.fast_exp(topi.negative(x))
-    return te.compute(x.shape, lambda *i: one / (one + e[i]), name="sigmoid", tag=topi.tag.ELEMWISE)
-
-
-def _silu(x: te.Tensor) -> te.Tensor:
-    return topi.multiply(x, _sigmoid(x))
-
-
-def _gelu(x: te.Tensor) -> te.Tensor:
-    half, root = tirx.const(0.5, "float32"), tirx.const(0.5**0.5, "float32")
-    inner = topi.add(topi.fast_erf(topi.multiply(x, root)), tirx.const(1.0, "float32"))
-    return topi.multiply(topi.multiply(x, half), inner)
-
-
-def _softmax(builder: Any, call: Any) -> Any:
-    if str(call.args[0].ty.dtype) != "float32":
-        return call.op.get_attr("FLegalize")(builder, call)
-    return builder.call_te(
-        topi.nn.fast_softmax,
-        call.args[0],
-        axis=int(call.attrs.axis),
-        primfunc_name_hint="softmax",
-    )
-
-
-# LLVM calls the C library once for each element of a vector of exp, erf or tanh. The polynomials
-# of TOPI (Cephes for exp, Eigen's rational functions for erf and tanh) stay in vector registers,
-# and are right to a few units in the last place.
-_ELEMENTWISE: dict[str, Legaliser] = {
-    "relax.exp": _float32(topi.fast_exp),
-    "relax.erf": _float32(topi.fast_erf),
-    "relax.tanh": _float32(topi.fast_tanh),
-    "relax.sigmoid": _float32(_sigmoid),
-    "relax.nn.silu": _float32(_silu),
-    "relax.nn.gelu": _float32(_gelu),
-    "relax.nn.softmax": _softmax,
-}

@@ -10,6 +10,7 @@ from autotune.graph import legalize
 from autotune.graph.constants import fold_constants
 from autotune.graph.layout import channels_last
 from autotune.graph.matmul import drop_reshapes
+from autotune.graph.mish import simplify_mish
 from autotune.graph.model import FusedModel
 from autotune.graph.tasks import extract_tasks
 from search_spaces.task import Target
@@ -41,7 +42,7 @@ def lower(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     # Only a convolution directly followed by batch_norm is folded, so nothing may be decomposed
     # before; what it leaves are constants times constants.
     module = T.FoldBatchnormToConv2D()(module)
-    module = channels_last(drop_reshapes(fold_constants(module)))
+    module = channels_last(simplify_mish(drop_reshapes(fold_constants(module))))
     module = tvm.transform.Sequential(
         [
             T.EliminateCommonSubexpr(),

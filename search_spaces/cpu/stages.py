@@ -70,11 +70,24 @@ def _keeps(workload: Workload, index: int) -> bool:
         return True
     readers = consumers(workload, index)
     costly = any(name in _COSTLY for name, _ in block.ops)
-    costly = costly or sum(count for _, count in block.ops) > 8
+    costly = costly or _long(block)
     if not costly:
         return False
+    if _long(block) and _read_by_long(workload, index):
+        return True  # a polynomial in a polynomial: each use would repeat all of it
     return len(readers) > 1 or any(
         extent(workload.blocks[reader]) > extent(block) for reader in readers
+    )
+
+
+def _long(block: Block) -> bool:
+    return sum(count for _, count in block.ops) > 8
+
+
+def _read_by_long(workload: Workload, index: int) -> bool:
+    return any(
+        _long(workload.blocks[reader]) or _read_by_long(workload, reader)
+        for reader in consumers(workload, index)
     )
 
 

@@ -1,0 +1,144 @@
+"""Elementary functions that stay in vector registers.
+
+LLVM calls the C library once for each element of a vector of exp, erf or tanh. The polynomials
+of TOPI (Cephes for exp, Eigen's rational functions for erf and tanh) stay in vector registers,
+and are right to a few units in the last place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import te, tirx, topi
+
+Legaliser = Callable[[Any, Any], Any]
+
+
+def _float32(function: Callable[..., te.Tensor]) -> Legaliser:
+    """A legaliser that uses ``function`` on float32 and leaves other dtypes to TVM."""
+
+    def legalise(builder: Any, call: Any) -> Any:
+        if str(call.args[0].ty.dtype) != "float32":
+            return call.op.get_attr("FLegalize")(builder, call)
+        return builder.call_te(
+            function, call.args[0], primfunc_name_hint=call.op.name.rpartition(".")[2]
+        )
+
+    return legalise
+
+
+def _sigmoid(x: te.Tensor) -> te.Tensor:
+    one = tirx.const(1.0, "float32")
+    e = topi.fast_exp(topi.negative(x))
+    return te.compute(x.shape, lambda *i: one / (one + e[i]), name="sigmoid", tag=topi.tag.ELEMWISE)
+
+
+def _silu(x: te.Tensor) -> te.Tensor:
+    return topi.multiply(x, _sigmoid(x))
+
+
+def _gelu(x: te.Tensor) -> te.Tensor:
+    half, root = tirx.const(0.5, "float32"), tirx.const(0.5**0.5, "float32")
+    inner = topi.add(topi.fast_erf(topi.multiply(x, root)), tirx.const(1.0, "float32"))
+    return topi.multiply(topi.multiply(x, half), inner)
+
+
+def _softmax(builder: Any, call: Any) -> Any:
+    if str(call.args[0].ty.dtype) != "float32":
+        return call.op.get_attr("FLegalize")(builder, call)
+    return builder.call_te(
+        topi.nn.fast_softmax,
+        call.args[0],
+        axis=int(call.attrs.axis),
+        primfunc_name_hint="softmax",
+    )
+
+
+def _log(x: te.Tensor) -> te.Tensor:
+    """Cephes' logf: a polynomial on [sqrt(1/2), sqrt(2)), the exponent taken out of the bits."""
+
+    return te.compute(x.shape, lambda *i: _logarithm(x[i]), name="log", tag=topi.tag.ELEMWISE)
+
+
+_LOG = (
+    7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+    -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+)  # fmt: skip
+
+
+def _logarithm(x: Any) -> Any:
+    def f(value: float) -> Any:
+        return tirx.const(value, "float32")
+
+    def n(value: int) -> Any:
+        return tirx.const(value, "int32")
+
+    # Numbers too small for an exponent of their own are scaled up by 2**25 first.
+    tiny = x < f(1.1754943508222875e-38)
+    scaled = tirx.Select(tiny, x * f(33554432.0), x)
+    bits = tirx.reinterpret("int32", scaled)
+    fraction = tirx.bitwise_and(bits, n(0x7FFFFF))
+    mantissa = tirx.reinterpret("float32", tirx.bitwise_or(fraction, n(0x3F000000)))
+    exponent = tirx.shift_right(bits, n(23)) - n(126) - tirx.Select(tiny, n(25), n(0))
+    low = mantissa < f(0.7071067811865476)
+    m = tirx.Select(low, mantissa + mantissa, mantissa) - f(1.0)
+    e = tirx.Cast("float32", tirx.Select(low, exponent - n(1), exponent))
+    square = m * m
+    y = f(_LOG[0])
+    for factor in _LOG[1:]:
+        y = y * m + f(factor)
+    y = y * m * square + e * f(-2.12194440e-4) - f(0.5) * square
+    found = m + y + e * f(0.693359375)
+    infinite = f(float("inf"))
+    ordinary = tirx.all(x > f(0.0), x < infinite)
+    # Of what is left, infinity and NaN are their own logarithms.
+    rest = tirx.Select(x < f(0.0), f(float("nan")), tirx.Select(x == f(0.0), -infinite, x))
+    return tirx.Select(ordinary, found, rest)
+
+
+def _softplus(builder: Any, call: Any) -> Any:
+    """log(1 + exp(b x)) / b, and x itself above the threshold."""
+    a = call.attrs
+    if str(call.args[0].ty.dtype) != "float32":
+        return call.op.get_attr("FLegalize")(builder, call)
+    b, threshold = (tirx.const(float(v), "float32") for v in (a.beta, a.threshold))
+
+    def compute(x: te.Tensor) -> te.Tensor:
+        e = topi.fast_exp(topi.multiply(x, b))
+        grown = _log(topi.add(e, tirx.const(1.0, "float32")))
+        return te.compute(
+            x.shape,
+            lambda *i: tirx.Select(x[i] * b > threshold, x[i], grown[i] / b),
+            name="softplus",
+            tag=topi.tag.ELEMWISE,
+        )
+
+    return builder.call_te(compute, call.args[0], primfunc_name_hint="softplus")
+
+
+def _log_softmax(builder: Any, call: Any) -> Any:
+    x, axis = call.args[0], int(call.attrs.axis)
+    if str(x.ty.dtype) != "float32":
+        return call.op.get_attr("FLegalize")(builder, call)
+
+    def compute(x: te.Tensor) -> te.Tensor:
+        shifted = topi.subtract(x, topi.max(x, axis=axis, keepdims=True))
+        total = topi.sum(topi.fast_exp(shifted), axis=axis, keepdims=True)
+        return topi.subtract(shifted, _log(total))
+
+    return builder.call_te(compute, x, primfunc_name_hint="log_softmax")
+
+
+TABLE: dict[str, Legaliser] = {
+    "relax.exp": _float32(topi.fast_exp),
+    "relax.log": _float32(_log),
+    "relax.erf": _float32(topi.fast_erf),
+    "relax.tanh": _float32(topi.fast_tanh),
+    "relax.sigmoid": _float32(_sigmoid),
+    "relax.nn.silu": _float32(_silu),
+    "relax.nn.gelu": _float32(_gelu),
+    "relax.nn.softplus": _softplus,
+    "relax.nn.softmax": _softmax,
+    "relax.nn.log_softmax": _log_softmax,
+}

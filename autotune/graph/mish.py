@@ -1,0 +1,45 @@
+"""Mish, x tanh(log(1 + exp x)), without logarithm and tangent.
+
+With n = exp(x) (exp(x) + 2) it is x n / (n + 2): one function of the exponential instead of three
+inside each other, each of which would repeat what is inside of it (Misra, "Mish: a self regularized
+non-monotonic activation function", 2020, gives the definition).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.relax.dpl import is_op, rewrite_call, wildcard
+
+from autotune.graph.constants import array, is_constant
+
+LARGE = 20.0
+"""Above this mish is x to the last bit, and below it nothing overflows."""
+
+
+def simplify_mish(module: tvm.IRModule) -> tvm.IRModule:
+    """Rewrite mish as exporters spell it out, float32 only."""
+    x, one = wildcard(), wildcard()
+    grown = is_op("relax.log")(is_op("relax.add")(is_op("relax.exp")(x), one))
+    main = module["main"]
+    for softplus in (grown, is_op("relax.nn.softplus")(x)):
+        pattern = is_op("relax.multiply")(x, is_op("relax.tanh")(softplus))
+
+        def rewrite(found: Any, matched: Any, plain: bool = softplus is grown) -> Any:
+            value = matched[x]
+            if str(value.ty.dtype) != "float32":
+                return found
+            if plain and not (is_constant(matched[one]) and np.all(array(matched[one]) == 1)):
+                return found
+            two = relax.const(2.0, "float32")
+            e = relax.op.exp(relax.op.minimum(value, relax.const(LARGE, "float32")))
+            n = relax.op.multiply(e, relax.op.add(e, two))
+            return relax.op.multiply(value, relax.op.divide(n, relax.op.add(n, two)))
+
+        main = rewrite_call(pattern, rewrite, main)
+    result = module.clone()
+    result.update_func(module.get_global_var("main"), main)
+    return relax.transform.DeadCodeElimination()(relax.transform.Normalize()(result))
