@@ -1,99 +1,292 @@
-"""Single operators to measure candidates of, and the candidates: drawn once, equal for all."""
+"""How fast our kernels are, one by one: ``python -m benchmarks.kernels``.
+
+Each distinct operator of each model is made a model of its own and goes through our passes; its
+kernel is timed next to what ONNX Runtime and OpenVINO make of the same operator, and held against
+the roofline bound of this machine. With --trials its tasks are tuned first; schedules come from the
+database, and where it has none from the default of the task's search space.
+
+What is compared are kernels with their data in the caches, timed by each engine's own clock: ours
+in C++, the peers' by their profiles, and no layout conversions at the border. Engines take turns,
+and each turn begins when the threads of the engine before it rest. Peers tell whole microseconds,
+rounded down, so half of one is added to each; of kernels of a few microseconds trust no ratio.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import cycle
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from search_spaces.task import Candidate, Target, Task
+from autotune.errors import InputError, UserError
+from benchmarks import roofline
+from benchmarks.kernel_engines import OnnxRuntime, OpenVino, Ours, Timed, counted
+from benchmarks.kernel_models import Operator, operators_of
+from benchmarks.kernel_table import OURS, claims, measured, print_table, ratio, summary
+from benchmarks.latency import write_json
+from benchmarks.machine import Others, describe
+from benchmarks.models import NAMES, model
+from benchmarks.roofline import Roof
 
-SPACES = ("cpu.tiled", "cpu.sketch")
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A candidate and its schedule: an IRModule with PrimFunc "main"."""
-
-    candidate: Candidate
-    module: Any = field(repr=False)
-
-
-def gemm(m: int, n: int, k: int) -> Any:
-    """A Relax module: a matrix times a constant weight, float32."""
-    from tvm import relax
-
-    return _model((m, k), (k, n), lambda x, w: relax.op.matmul(x, w))
+TURN = 0.1
+"""Seconds of an engine's turn."""
 
 
-def conv3x3(size: int, channels: int) -> Any:
-    """A Relax module: a 3x3 convolution of stride 1 that keeps its size, NHWC, constant weight."""
-    from tvm import relax
+def prepare(one: Operator, path: Path, target: Any) -> Any:
+    """The fused model of ``one``, whose file is left at ``path``."""
+    import onnx
 
-    return _model(
-        (1, size, size, channels),
-        (3, 3, channels, channels),
-        lambda x, w: relax.op.nn.conv2d(
-            x, w, padding=(1, 1, 1, 1), data_layout="NHWC", kernel_layout="HWIO"
-        ),
-    )
+    from autotune.frontends import import_model
+    from autotune.graph.pipeline import optimise
 
-
-def _model(
-    data: tuple[int, ...], weight: tuple[int, ...], operator: Callable[[Any, Any], Any]
-) -> Any:
-    import numpy as np
-    from tvm import relax
-
-    values = np.random.default_rng(0).uniform(-1, 1, weight).astype("float32")
-    builder = relax.BlockBuilder()
-    x = relax.Var("x", relax.TensorType(data, "float32"))
-    with builder.function("main", [x]):
-        with builder.dataflow():
-            result = builder.emit_output(operator(x, relax.const(values)))
-        builder.emit_func_output(result)
-    return builder.get()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(one.proto, path)
+    return optimise(import_model(path), target)
 
 
-def task_of(model: Any, target: Target) -> Task:
-    """The one task that the graph passes make of ``model``."""
-    import tvm
+def tune(tasks: Sequence[Any], target: Any, options: argparse.Namespace, told: Any) -> None:
+    """Search each of ``tasks`` into the database; its trials of before count.
 
-    from autotune.graph.pipeline import lower
-    from autotune.graph.tasks import extract_tasks
-
-    with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
-        tasks, _ = extract_tasks(lower(model, target))
-    (task,) = tasks
-    return task
-
-
-def drawn(task: Task, target: Target, count: int, seed: int) -> list[Drawn]:
-    """Different candidates at random, of each of ``SPACES`` in turn, that can be scheduled.
-
-    Whether they can be built, and are right, is for those who measure them to find out.
+    Raises ``KeyboardInterrupt`` where the search was interrupted, with all it found kept.
     """
+    from autotune.database import open_database, timing_of
+    from autotune.measure.local import LocalRunner
+    from autotune.measure.timing import TimingPlan
+    from autotune.search.budget import Budget
+    from autotune.search.loop import tune_tasks
+    from autotune.search.settings import SearchSettings
+    from search_spaces.registry import matching
+
+    options.db.parent.mkdir(parents=True, exist_ok=True)
+    with open_database(options.db) as opened:
+        # As the database has it: what was timed with cold caches is not compared with hot ones.
+        cache = timing_of(opened, target)
+        settings = SearchSettings(budget=Budget(options.trials), cache=cache)
+        with LocalRunner(target, plan=TimingPlan(cache=cache)) as runner:
+            for task in tasks:
+                if not any(matching(task, target)):
+                    continue
+                told.status(f"tuning {task.workload.name}")
+                # One by one: a common budget would go where it gains most, here each gets its own.
+                done = tune_tasks([task], target, runner, opened, settings, told.progress)
+                if done.stopped == "interrupted":
+                    raise KeyboardInterrupt
+
+
+def schedules(fused: Any, database: Path) -> dict[str, Any]:
+    """The best schedules that ``database`` has for ``fused``, if there is such a file."""
+    from autotune.artifact.schedules import chosen_from
+    from autotune.database import open_database
+
+    if not database.exists():
+        return {}
+    with open_database(database, create=False, read_only=True) as opened:
+        return chosen_from(opened, fused)
+
+
+def measure(one: Operator, fused: Any, path: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The row of one operator, as JSON. Raises what compiling or ONNX Runtime raise."""
+    from autotune.frontends.verify import TOLERANCE, scaled_error
+
+    target, tasks = fused.target, counted(fused.tasks)
+    chosen = schedules(fused, options.db)
+    inputs = _inputs(one, fused)
+    result = _result(fused, chosen, inputs)
+    ours = Ours(tasks, target, chosen)
+    reference = OnnxRuntime(path, inputs, target.threads, options.work)
+    difference = scaled_error(reference.outputs[0], result)
+    row: dict[str, Any] = {
+        "operator": one.label,
+        "op": one.op,
+        "calls": one.calls,
+        # The operator's own: what we fill up to whole vectors is no work that was asked for.
+        "flops": one.flops,
+        "bytes": one.bytes,
+        "flops_of_tasks": sum(task.calls * task.flops for task in tasks),
+        "sources": ours.sources,
+        "difference": difference,
+        "missing_peers": {},
+    }
+    engines: dict[str, Timed] = {OURS: ours, "onnxruntime": reference}
+    if not difference <= TOLERANCE:
+        reference.rounds()  # leaves no profile behind
+        reason = f"differs from ONNX Runtime by {difference:.2g} of its largest value"
+        return row | {"status": "wrong", "reason": reason}
+    if "openvino" in options.peers:
+        try:
+            engines["openvino"] = OpenVino(path, inputs, target.threads)
+        except Exception as error:  # an engine has errors of its own
+            row["missing_peers"]["openvino"] = f"{type(error).__name__}: {error}"
+    return row | {"status": "measured", "engines": _in_turn(engines, options.rounds)}
+
+
+def _inputs(one: Operator, fused: Any) -> dict[str, Any]:
     import numpy as np
 
-    from autotune.search.space import JointSpace
-    from search_spaces.scheduling import schedule
+    from autotune.frontends.sampling import random_inputs
 
-    joint = JointSpace(task, target)
-    rng = np.random.default_rng(seed)
-    found: dict[str, Drawn] = {}
-    names = cycle(name for name in SPACES if name in joint.spaces)
-    name = next(names)
-    for _ in range(1000 * count):
-        if len(found) == count:
-            break
-        candidate = joint.candidate(joint.draw(rng, name))
-        if candidate.key in found or not joint.valid(candidate):
-            continue
+    drawn = random_inputs(fused.inputs, 0)
+    if one.positive:
+        drawn = {name: np.abs(array) + np.float32(0.1) for name, array in drawn.items()}
+    return drawn
+
+
+def _result(fused: Any, chosen: dict[str, Any], inputs: dict[str, Any]) -> Any:
+    """What the whole operator computes with our schedules, conversions at its border included."""
+    import tvm
+    from tvm.relax import VirtualMachine
+
+    from autotune.artifact.build import executable
+
+    machine = VirtualMachine(executable(fused, chosen), tvm.cpu())
+    return machine["main"](*(tvm.runtime.tensor(inputs[s.name]) for s in fused.inputs)).numpy()
+
+
+def _in_turn(engines: dict[str, Timed], rounds: int) -> dict[str, Any]:
+    from autotune.bench.interleaved import SETTLE, settle
+
+    names = list(engines)
+    for index in range(rounds):
+        start = index % len(names)
+        for name in names[start:] + names[:start]:
+            settle(SETTLE)
+            engines[name].turn(TURN)
+    found = {name: summary(engine.rounds()) for name, engine in engines.items()}
+    for name in names:
+        if name != OURS:
+            found[name]["ratio"] = ratio(found[OURS], found[name])
+    return found
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; raises ``InputError`` where argparse does not end it."""
+    from autotune.bench.peers import PEERS
+
+    parser = argparse.ArgumentParser(prog="benchmarks.kernels", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--models", default="resnet50,minilm,cls,rec,det", help="by commas (default: %(default)s)")
+    add("--limit", type=int, help="operators of each model, the heaviest by a guess (all)")
+    add("--trials", type=int, default=0, help="candidates of each task, in all (%(default)s)")
+    add("--work", type=Path, default=Path("build/kernels"), help="what is made (%(default)s)")
+    add("--db", type=Path, help="the tuning database (default: tuning.db in --work)")
+    add("--json", type=Path, default=Path("build/kernels.json"), help="(%(default)s)")
+    add("--rounds", type=int, default=5, help="turns of each engine (default: %(default)s)")
+    add("--threads", type=int, help="of one kernel (default: the physical cores)")
+    options = parser.parse_args(arguments)
+    options.models = [name for name in options.models.split(",") if name]
+    unknown = sorted(set(options.models) - set(NAMES))
+    if unknown:
+        raise InputError(f"no benchmark model {', '.join(unknown)}: there are {', '.join(NAMES)}")
+    least = options.rounds if options.limit is None else min(options.rounds, options.limit)
+    if least < 1 or options.trials < 0:
+        raise InputError("--rounds and --limit must be 1 or more, --trials 0 or more")
+    if options.db and not options.trials and not options.db.exists():
+        raise InputError(f"there is no database {options.db}: tune into it with --trials")
+    options.db = options.db or options.work / "tuning.db"
+    options.peers = [name for name, peer in PEERS.items() if not peer.missing]
+    for peer in PEERS.values():
+        if peer.missing:
+            print(f"benchmarks.kernels: {peer.missing}", file=sys.stderr)
+    return options
+
+
+def run(options: argparse.Namespace, content: dict[str, Any], told: Any) -> None:
+    """Everything, into ``content`` and the file --json. Raises ``KeyboardInterrupt``, too."""
+    from autotune.target import check_measurable, resolve
+    from autotune.threads import set_threads
+    from search_spaces.light import light_import
+
+    target = resolve("native", options.threads)
+    check_measurable(target)
+    set_threads(target.threads)
+    light_import()
+    models = content["models"]
+    prepared: dict[str, list[tuple[Operator, Any, Path]]] = {}
+    for name in options.models:
+        told.status(f"{name}: looking for its operators")
+        models[name] = {"status": "measured", "rows": []}
         try:
-            module = schedule(task, target, candidate).module
-        except Exception:  # a space or TVM may raise anything: no schedule, nothing to measure
+            found = operators_of(*model(name))
+        except (FileNotFoundError, ModuleNotFoundError) as error:
+            models[name] = {"status": "skipped", "reason": str(error)}
             continue
-        found[candidate.key] = Drawn(candidate, module)
-        name = next(names)
-    return list(found.values())
+        except UserError as error:
+            models[name] = {"status": "failed", "reason": str(error)}
+            continue
+        prepared[name] = []
+        for index, one in enumerate(found[: options.limit]):
+            path = options.work / "models" / f"{name}-{index:03d}-{one.op}.onnx"
+            try:
+                prepared[name].append((one, prepare(one, path, target), path))
+            except Exception as error:  # TVM raises anything; one operator less
+                models[name]["rows"].append(_failed(one, error))
+    if options.trials:
+        made = [fused for parts in prepared.values() for _, fused, _ in parts]
+        tasks = {t.workload.key: t for fused in made for t in counted(fused.tasks)}
+        tune(list(tasks.values()), target, options, told)
+    roof: Roof | None = None
+    for name, parts in prepared.items():
+        rows = models[name]["rows"]
+        with Others() as others:
+            told.status("measuring the machine")
+            # Before each model: a roof that something disturbed would make all kernels look good.
+            roof = roofline.measure(target).better(roof)
+            for one, fused, path in parts:
+                told.status(f"{name}: {len(rows) + 1} of {len(parts)}: {one.label}")
+                try:
+                    rows.append(measure(one, fused, path, options))
+                except Exception as error:  # as above
+                    rows.append(_failed(one, error))
+        models[name]["busy_cores_of_others"] = others.cores
+        judge(content, roof)
+        write_json(options.json, content)
+
+
+def judge(content: dict[str, Any], roof: Roof) -> None:
+    """Hold all that was measured by now against ``roof``."""
+    content["roof"] = asdict(roof)
+    for found in content["models"].values():
+        for row in measured(found):
+            row["bound"] = asdict(roof.bound(row["flops"], row["bytes"]))
+        if "busy_cores_of_others" in found:
+            found["claims"] = claims(found)
+
+
+def _failed(one: Operator, error: Exception) -> dict[str, Any]:
+    lines = str(error).strip().splitlines() or [""]
+    reason = f"{type(error).__name__}: {lines[-1][:200]}"
+    return {"operator": one.label, "calls": one.calls, "status": "failed", "reason": reason}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 done, 1 a claim was missed or a model failed, 2 wrong use, 130 interrupted."""
+    from autotune.cli.progress import reporter
+
+    try:
+        options = parse(arguments)
+        settings = {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in vars(options).items()
+            if key not in ("work", "json")
+        }
+        content = {"benchmark": "kernels", **describe(options.threads), "settings": settings}
+        models: dict[str, Any] = {}
+        content["models"] = models
+        with reporter() as told:
+            run(options, content, told)
+    except UserError as error:
+        print(f"benchmarks.kernels: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("benchmarks.kernels: interrupted: what was tuned is kept", file=sys.stderr)
+        return 130
+    print_table(content)
+    kept = all(all(found.get("claims", {}).values()) for found in models.values())
+    return 0 if kept and all(found["status"] != "failed" for found in models.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import InputError, UserError
-from benchmarks.kernels import Drawn, conv3x3, drawn, gemm, task_of
+from benchmarks.candidates import Drawn, conv3x3, drawn, gemm, task_of
 from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe
 
