@@ -172,17 +172,15 @@ class Model:
     def _size_pool(self) -> None:
         """Make TVM's thread pool, which each calling thread has for itself, of our size.
 
-        It takes its size from the environment when it is made and can only shrink later.
+        It takes its size from the environment when it is made and can only shrink later. The
+        variable keeps the largest number so far: TVM asks it again at each parallel loop, and where
+        it finds none it takes half of the cores; where that is one, it does without the pool.
         """
-        before = os.environ.get("TVM_NUM_THREADS")
+        before = os.environ.get("TVM_NUM_THREADS", "")
         os.environ["TVM_NUM_THREADS"] = str(self.threads)
-        try:
-            self._configure(1, self.threads)
-        finally:
-            if before is None:
-                del os.environ["TVM_NUM_THREADS"]
-            else:
-                os.environ["TVM_NUM_THREADS"] = before
+        self._configure(1, self.threads)
+        if before.isdigit() and int(before) > self.threads:
+            os.environ["TVM_NUM_THREADS"] = before
         self._pools.ready = True
         actual = int(self._pool_size())
         if actual < self.threads:

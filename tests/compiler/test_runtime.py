@@ -93,6 +93,47 @@ def test_calls_from_several_threads_do_not_mix(artifact: Path) -> None:
     assert wrong == []
 
 
+BUSY = """
+import sys, time
+from pathlib import Path
+import numpy, autotune
+
+def worked():
+    folders = Path("/proc/self/task").iterdir()
+    return {f.name: int((f / "schedstat").read_text().split()[0]) for f in folders}
+
+given, model = dict(numpy.load(sys.argv[1])), autotune.load(sys.argv[2])
+model(given)
+time.sleep(0.3)  # workers spin for a while before they sleep
+before = worked()
+for _ in range(2000):
+    model(given)
+after = worked()
+print(sum(after[t] - before.get(t, 0) > 500_000 for t in after))
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs two CPUs and /proc",
+)
+@pytest.mark.parametrize("variable", [None, "1", "2"])
+def test_it_uses_its_threads_whatever_the_environment_says(
+    artifact: Path, tmp_path: Path, variable: str | None
+) -> None:
+    # TVM takes half of the cores where nobody tells it, which on two cores is one.
+    np.savez(tmp_path / "in.npz", **inputs())
+    environment = {k: v for k, v in os.environ.items() if k != "TVM_NUM_THREADS"}
+    if variable is not None:
+        environment["TVM_NUM_THREADS"] = variable
+    done = subprocess.run(
+        [sys.executable, "-c", BUSY, tmp_path / "in.npz", artifact],
+        check=True, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "2"
+
+
 def test_outputs_belong_to_the_caller(artifact: Path) -> None:
     model = load(artifact)
     first = model(inputs(0))["y"]
