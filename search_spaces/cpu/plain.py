@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import SearchSpace
+from search_spaces.cpu.loops import fused
 from search_spaces.cpu.rowwise import rowwise
 from search_spaces.cpu.structure import tiled
 from search_spaces.task import Parameters, ParameterValue, Target, Task
@@ -46,4 +47,4 @@ class PlainSpace(SearchSpace):
                     break
                 shared.append(loop)
             if shared:
-                schedule.parallel(schedule.fuse(*shared) if len(shared) > 1 else shared[0])
+                schedule.parallel(fused(schedule, shared))

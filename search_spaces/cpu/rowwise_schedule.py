@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import gcd, prod
 from typing import Any
 
+from search_spaces.cpu.loops import cut_tails, fused
 from search_spaces.cpu.stages import Stages, extent
+from search_spaces.cpu.structure import LEAST_VECTOR
 from search_spaces.task import Block, Parameters, Target, Task
 
 MAX_PIECES = 8
@@ -32,6 +34,7 @@ class RowwiseSchedule:
         self.blocks = task.workload.blocks
         self.workload = task.workload
         self.found = found
+        self.inlined = found.inlined(task.workload)
         self.target = target
         self.lanes = target.lanes()
         self.width = self.lanes * int(p["vectors"])
@@ -42,7 +45,7 @@ class RowwiseSchedule:
     def run(self) -> None:
         sch = self.sch
         handles = sch.get_child_blocks(sch.get_sblock("root"))
-        for index in self.found.inlined(self.workload):
+        for index in self.inlined:
             sch.compute_inline(handles[index])
         parts: dict[int, Any] = {}
         for index in self.found.kept:
@@ -52,7 +55,7 @@ class RowwiseSchedule:
         shared = self.rows > 0 and len(self.found.kept) > 1
         if shared:
             loops = sch.get_loops(output)
-            row = sch.fuse(*loops[: self.rows]) if self.rows > 1 else loops[0]
+            row = fused(sch, loops[: self.rows])
             if self.parallel:
                 sch.parallel(row)
             for index in reversed(self.found.kept[:-1]):
@@ -67,18 +70,18 @@ class RowwiseSchedule:
             elif block.reduction:
                 self._reduction(handles[index], block, at_root=not shared)
             else:
-                skip = 1 if shared else 0
-                self._elementwise(index, handles[index], skip)
+                self._elementwise(index, handles[index], at_root=not shared)
 
     # -- one block at a time
 
-    def _elementwise(self, index: int, handle: Any, skip: int) -> None:
+    def _elementwise(self, index: int, handle: Any, at_root: bool) -> None:
         sch = self.sch
-        loops = list(sch.get_loops(handle))[skip:]
-        if not loops:
+        loops = list(sch.get_loops(handle))
+        if not at_root:
+            if len(loops) > 1:  # the first is that of the rows
+                self._vector(index, loops[-1])
             return
-        if skip:
-            self._vector(index, loops[-1])
+        if not loops:
             return
         outer = self._flatten(index, loops)
         if outer is not None and self.parallel:
@@ -92,16 +95,16 @@ class RowwiseSchedule:
             own = self._pieces([axis.extent for axis in self.blocks[index].axes])
             if own:
                 head, rest = loops[:-own], loops[-own:]
-                outer = sch.fuse(*head) if len(head) > 1 else head[0]
-                self._vector(index, sch.fuse(*rest) if len(rest) > 1 else rest[0])
+                outer = fused(sch, head)
+                self._vector(index, fused(sch, rest))
                 return outer
-            fused = sch.fuse(*loops) if len(loops) > 1 else loops[0]
+            whole = fused(sch, loops)
             if total <= self.width:
-                sch.vectorize(fused)
+                sch.vectorize(whole)
                 return None
-            outer, inner = sch.split(fused, [None, self.width])
+            outer, inner = sch.split(whole, [None, self.width])
             if total % self.width:
-                sch.annotate(outer, "pragma_loop_partition_hint", 1)
+                cut_tails(sch, outer)
             self._wide(inner)
             if total // self.width < 2 * self.target.threads:
                 return None
@@ -110,7 +113,7 @@ class RowwiseSchedule:
         turned = self._turned(index)
         if turned is not None:
             return self._tiles(self.blocks[index], turned, first, innermost)
-        outer = sch.fuse(*first) if len(first) > 1 else first[0]
+        outer = fused(sch, first)
         self._vector(index, innermost)
         return outer
 
@@ -132,11 +135,9 @@ class RowwiseSchedule:
         piece, lane = sch.split(innermost, [None, LINES])
         others = [loop for axis, loop in enumerate(first) if axis != turned]
         sch.reorder(*others, outside, piece, inside, lane)
-        shared = [*others, outside]
-        outer = sch.fuse(*shared) if len(shared) > 1 else shared[0]
+        outer = fused(sch, [*others, outside])
         if block.axes[turned].extent % TILE or block.axes[-1].extent % LINES:
-            for loop in (outer, piece):
-                sch.annotate(loop, "pragma_loop_partition_hint", 1)
+            cut_tails(sch, outer, piece)
         sch.vectorize(lane)
         return outer
 
@@ -159,12 +160,11 @@ class RowwiseSchedule:
         block = self.blocks[index]
         if not all(read.plain and _identity(read.dims, block) for read in block.reads):
             return False
-        inlined = set(self.found.inlined(self.workload))
-        read_buffers = {read.buffer for read in block.reads}
+        read = {read.buffer for read in block.reads}
         return all(
             self._walks(before)
-            for before in inlined
-            if before != index and self.blocks[before].writes[0].buffer in read_buffers
+            for before in self.inlined
+            if self.blocks[before].writes[0].buffer in read
         )
 
     def _vector(self, index: int, loop: Any) -> None:
@@ -181,17 +181,15 @@ class RowwiseSchedule:
             if count // step <= MAX_PIECES:
                 sch.unroll(piece)
             count = step
-        if count < 4 and count & (count - 1):
-            return  # three colours, for instance: LLVM interleaves pixels better
-        if count <= MAX_ODD * self.lanes and count % self.lanes:
-            sch.vectorize(loop)
-            return
-        if count <= self.width:
+        if count == 3:
+            return  # colours, for instance: LLVM interleaves pixels better
+        odd = count % self.lanes and count <= MAX_ODD * self.lanes
+        if odd or count <= self.width:
             sch.vectorize(loop)
             return
         outer, inner = sch.split(loop, [None, self.width])
         if count % self.width:
-            sch.annotate(outer, "pragma_loop_partition_hint", 1)
+            cut_tails(sch, outer)
         self._wide(inner)
 
     def _step(self, index: int, count: int) -> int:
@@ -206,7 +204,7 @@ class RowwiseSchedule:
         if not conditions or len(parts) < 2:
             return count
         step = gcd(count, *parts)
-        return step if step >= 4 else count
+        return step if step >= LEAST_VECTOR else count
 
     def _wide(self, loop: Any) -> None:
         if self.width == self.lanes:
@@ -226,9 +224,7 @@ class RowwiseSchedule:
         found = column(block)
         sch.reorder(*spatial, *reduced)
         if at_root and self.parallel and len(spatial) > 1 and extent(block) > PARALLEL_ABOVE:
-            head = spatial[:-1]
-            fused = sch.fuse(*head) if len(head) > 1 else head[0]
-            sch.parallel(fused)
+            sch.parallel(fused(sch, spatial[:-1]))
         if found is None:
             return
         innermost = spatial[-1]
@@ -267,7 +263,7 @@ class RowwiseSchedule:
         others = [loops[i] for i, kind in enumerate(kinds) if kind == 0 and i != lane]
         sch.reorder(*others, *reduced, loops[lane])
         if at_root and self.parallel and others:
-            sch.parallel(sch.fuse(*others) if len(others) > 1 else others[0])
+            sch.parallel(fused(sch, others))
         sch.vectorize(loops[lane])
         if reduced:
             sch.decompose_reduction(partial, reduced[0])

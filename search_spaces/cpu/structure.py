@@ -8,6 +8,9 @@ from math import prod
 
 from search_spaces.task import Access, Block, Target, Workload
 
+LEAST_VECTOR = 4
+"""Elements that are worth a vector."""
+
 
 @dataclass(frozen=True)
 class Tiled:
@@ -67,10 +70,14 @@ class Tiled:
         if self.columns % best == 0:
             return best
         even = even_part(self.columns, best)
-        if even >= 4:
+        if even >= LEAST_VECTOR:
             return even
         # LLVM splits an odd vector into whole ones and a rest, without conditions.
         return self.columns if self.columns <= 4 * best else best
+
+    def divided(self, vectors: int, target: Target) -> bool:
+        """Whether panels of ``vectors`` each read the same data: they must not cross groups."""
+        return not self.group or self.group // self.lanes(target) % vectors == 0
 
     @property
     def depth(self) -> int:
@@ -81,6 +88,12 @@ class Tiled:
 def even_part(extent: int, most: int) -> int:
     """The largest power of two up to ``most`` (one itself) that divides ``extent``."""
     return min(extent & -extent, most)
+
+
+def stored_vector(extent: int, lanes: int) -> int:
+    """Elements of the vectors that ``extent`` is stored in: such as leave no tail, if any do."""
+    even = even_part(extent, lanes)
+    return even if even >= LEAST_VECTOR else lanes
 
 
 @lru_cache(maxsize=4096)
@@ -102,7 +115,7 @@ def tiled(workload: Workload) -> Tiled | None:
     kept = _kept(block, workload.blocks[anchor + 1 :])
     if kept is None or (kept < block.axes[column].extent and column != spatial[-1]):
         return None
-    if block.axes[column].extent < 4:
+    if block.axes[column].extent < LEAST_VECTOR:
         return None
     packed, staged = None, None
     broadcast = False
@@ -114,7 +127,7 @@ def tiled(workload: Workload) -> Tiled | None:
         constant = read.buffer in workload.constants
         if block.name == "grouped_conv" and uses and not read.plain:
             group = _group(workload, anchor, read, column)
-            if even_part(group, 4) < 4:
+            if even_part(group, LEAST_VECTOR) < LEAST_VECTOR:
                 return None
             broadcast = True
             continue

@@ -108,13 +108,13 @@ class TiledSpace(SearchSpace):
         chosen["column_tiles"] = _clip(grain_c, _powers(column_tiles))
         if "epilogue" in options:
             chosen["epilogue"] = "tile"
-            if reads_besides(task.workload, nest):
+            even = nest.rows % rows == 0 and nest.columns % (vectors * lanes) == 0
+            if even and reads_besides(task.workload, nest):
                 # A chunk that the second-level cache keeps until its epilogue is done.
                 most = max(1, (target.l2 or 262144) // 16 // (4 * rows * vectors * lanes))
-                down = even_part(ceil(nest.rows / rows), min(grain_r, most))
+                down = even_part(row_tiles, min(grain_r, most))
                 across = even_part(column_tiles, min(grain_c, max(1, most // down)))
-                if nest.rows % rows == 0 and nest.columns % (vectors * lanes) == 0:
-                    chosen |= {"epilogue": "chunk", "row_tiles": down, "column_tiles": across}
+                chosen |= {"epilogue": "chunk", "row_tiles": down, "column_tiles": across}
         if "unroll_window" in options:
             chosen["unroll_window"] = window * last * rows * vectors <= 128
             if chosen["unroll_window"]:
@@ -189,7 +189,7 @@ def _check(nest: Tiled, target: Target, p: Parameters) -> None:
         raise InvalidParameters(f"{rows} x {vectors} accumulators do not fit the registers")
     if nest.block.axes[nest.reduced[-1]].extent % unroll:
         raise InvalidParameters(f"the reduction is not a multiple of {unroll}")
-    if nest.group and nest.group // nest.lanes(target) % vectors:
+    if not nest.divided(vectors, target):
         raise InvalidParameters(f"{vectors} vectors do not divide a group")
     if nest.outer and nest.block.axes[nest.outer[-1]].extent % int(p["band"]):
         raise InvalidParameters(f"the rows are not a multiple of {p['band']}")
@@ -223,7 +223,7 @@ def _register_tile(nest: Tiled, target: Target) -> tuple[int, int]:
     lanes, registers = nest.lanes(target), target.vector_registers
     best = (float("inf"), 0, 1, 1)
     for vectors in range(1, min(MAX_VECTORS, ceil(nest.columns / lanes)) + 1):
-        if nest.group and nest.group // lanes % vectors:
+        if not nest.divided(vectors, target):
             continue
         panel = 4 * nest.depth * vectors * lanes
         for rows in range(1, min(MAX_ROWS, nest.rows) + 1):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from search_spaces.cpu.structure import Tiled, even_part
+from search_spaces.cpu.loops import cut_tails, fused, in_registers
+from search_spaces.cpu.structure import Tiled, stored_vector
 from search_spaces.task import Parameters, Target, Task
 
 
@@ -26,6 +27,7 @@ class TiledSchedule:
 
     def run(self) -> None:
         sch, nest = self.sch, self.nest
+        apart = self.p.get("epilogue") == "chunk"
         names = [block.name for block in self.task.workload.blocks]
         blocks = sch.get_child_blocks(sch.get_sblock("root"))
         anchor = blocks[nest.anchor]
@@ -43,12 +45,12 @@ class TiledSchedule:
             output = sch.cache_write(anchor, 0, "local")
         else:
             output = blocks[-1]
-            if self.p.get("epilogue") != "chunk":
+            if not apart:
                 sch.set_scope(anchor, 0, "local")
         self._flatten(anchor, output)
         if nest.cropped:
             self._whole_vectors(anchor)
-        if self.p.get("epilogue") == "chunk":
+        if apart:
             chunk, inner = self._tile_apart(anchor, output)
         else:
             chunk, inner = self._tile_output(output)
@@ -145,53 +147,36 @@ class TiledSchedule:
     def _tile_output(self, output: Any) -> tuple[Any, Any]:
         """Tile the output; returns the loop of one chunk and the loop of one register tile."""
         sch, nest, p = self.sch, self.nest, self.p
-        loops = sch.get_loops(output)
-        outer, column = list(loops[:-1]), loops[-1]
-        row = outer.pop() if nest.tile else None
-        parallel: list[Any] = []
-        serial: list[Any] = []
+        parallel, rest, row, column = self._banded(output)
+        tile: list[Any] = []
         uneven: list[Any] = []
-        if outer:
-            band = int(p.get("band", 1))
-            *first, last = outer
-            a, b = sch.split(last, [None, band])
-            parallel += [*first, a]
-            serial.append(b)
-        row_loops: list[Any] = []
         if row is not None:
             tiles = ceil(nest.rows / self.rows)
             chunk = min(int(p["row_tiles"]), tiles)
             ro, ri, rr = sch.split(row, [None, chunk, self.rows], preserve_unit_iters=True)
             parallel.append(ro)
-            row_loops = [ri]
+            rest.append(ri)
+            tile.append(rr)
             if nest.rows % (chunk * self.rows):
                 uneven.append(ri)
         tiles = ceil(nest.columns / self.width)
         chunk = min(int(p["column_tiles"]), tiles)
-        # A single tile is stored as one long vector, whatever its width; several tiles in vectors
-        # that leave no tail, if there are such.
+        # A single tile is stored as one long vector, whatever its width.
         single = nest.cropped and tiles == 1
-        even = even_part(nest.kept, self.lanes)
-        stored = even if even >= 4 else self.lanes
-        tile = [nest.kept] if single else [self.width // stored, stored]
-        co, ci, *lanes = sch.split(column, [None, chunk, *tile], preserve_unit_iters=True)
+        stored = stored_vector(nest.kept, self.lanes)
+        width = [nest.kept] if single else [self.width // stored, stored]
+        co, ci, *lanes = sch.split(column, [None, chunk, *width], preserve_unit_iters=True)
         if nest.kept % (chunk * self.width) and not single:
             uneven.append(ci)
-        parallel = [*parallel, co] if p["grid"] == "rows" else [co, *parallel]
-        rest = [*serial, *row_loops]
-        middle = [ci, *rest] if p["order"] == "rows" else [*rest, ci]
-        own = [*([rr] if row is not None else []), *lanes[:-1]]
-        sch.reorder(*parallel, *middle, *own, lanes[-1])
-        fused = sch.fuse(*parallel) if len(parallel) > 1 else parallel[0]
-        if p["parallel"]:
-            sch.parallel(fused)
-        # Tails are cut off into loops of their own, so that full tiles carry no condition.
-        for loop in [*([fused] if uneven else []), *uneven]:
-            sch.annotate(loop, "pragma_loop_partition_hint", 1)
-        sch.vectorize(lanes[-1])
-        for loop in own:
-            sch.unroll(loop)
-        return fused, middle[-1]
+        parallel = self._ordered(parallel, co)
+        inner = self._tiles_in_order(ci, rest)
+        tile += lanes
+        sch.reorder(*parallel, *inner, *tile)
+        shared = self._shared(parallel)
+        if uneven:
+            cut_tails(sch, shared, *uneven)
+        in_registers(sch, tile)
+        return shared, inner[-1]
 
     def _tile_apart(self, anchor: Any, output: Any) -> tuple[Any, Any]:
         """Tile the products of a chunk, and let what follows walk the chunk row by row.
@@ -199,18 +184,10 @@ class TiledSchedule:
         What the later blocks read besides (a residual) then comes in the order of memory, which the
         hardware fetches ahead; tile by tile it would be waited for.
         """
-        sch, nest, p = self.sch, self.nest, self.p
+        sch, p = self.sch, self.p
         tiled = sch.cache_write(anchor, 0, "local")
         rows, columns = self.rows * int(p["row_tiles"]), self.width * int(p["column_tiles"])
-        *outer, column = sch.get_loops(output)
-        row = outer.pop() if nest.tile else None
-        parallel: list[Any] = []
-        inner: list[Any] = []
-        if outer:
-            *first, last = outer
-            a, b = sch.split(last, [None, int(p.get("band", 1))])
-            parallel += [*first, a]
-            inner.append(b)
+        parallel, inner, row, column = self._banded(output)
         if row is not None:
             ro, ri = sch.split(row, [None, rows], preserve_unit_iters=True)
             parallel.append(ro)
@@ -218,31 +195,54 @@ class TiledSchedule:
         co, ci, cl = sch.split(
             column, [None, columns // self.lanes, self.lanes], preserve_unit_iters=True
         )
-        parallel = [*parallel, co] if p["grid"] == "rows" else [co, *parallel]
+        parallel = self._ordered(parallel, co)
         sch.reorder(*parallel, *inner, ci, cl)
-        chunk = sch.fuse(*parallel) if len(parallel) > 1 else parallel[0]
-        if p["parallel"]:
-            sch.parallel(chunk)
+        chunk = self._shared(parallel)
         sch.vectorize(cl)
 
         sch.compute_at(tiled, chunk, preserve_unit_loops=True)
-        *_, column = loops = sch.get_loops(tiled)[1:]
-        *bands, row = loops[:-1] if nest.tile else [*loops[:-1], None]
-        rest = list(bands)
+        *rest, column = sch.get_loops(tiled)[1:]
         tile: list[Any] = []
         if row is not None:
-            ri, rr = sch.split(row, [None, self.rows], preserve_unit_iters=True)
+            ri, rr = sch.split(rest.pop(), [None, self.rows], preserve_unit_iters=True)
             rest.append(ri)
             tile.append(rr)
-        ci, cv, cl = sch.split(
+        ci, *lanes = sch.split(
             column, [None, self.vectors, self.lanes], preserve_unit_iters=True
         )
-        middle = [ci, *rest] if p["order"] == "rows" else [*rest, ci]
-        sch.reorder(*middle, *tile, cv, cl)
-        sch.vectorize(cl)
-        for loop in [*tile, cv]:
-            sch.unroll(loop)
-        return chunk, middle[-1]
+        inner = self._tiles_in_order(ci, rest)
+        tile += lanes
+        sch.reorder(*inner, *tile)
+        in_registers(sch, tile)
+        return chunk, inner[-1]
+
+    def _banded(self, output: Any) -> tuple[list[Any], list[Any], Any, Any]:
+        """The output's loops: those to share among threads, those of a band, row and column.
+
+        There is no row (None) where nothing is left to tile.
+        """
+        *outer, column = self.sch.get_loops(output)
+        row = outer.pop() if self.nest.tile else None
+        if not outer:
+            return [], [], row, column
+        *first, last = outer
+        a, b = self.sch.split(last, [None, int(self.p.get("band", 1))])
+        return [*first, a], [b], row, column
+
+    def _ordered(self, rows: list[Any], columns: Any) -> list[Any]:
+        """The loops over chunks, outermost first."""
+        return [*rows, columns] if self.p["grid"] == "rows" else [columns, *rows]
+
+    def _tiles_in_order(self, columns: Any, rows: list[Any]) -> list[Any]:
+        """The loops over the tiles of a chunk, outermost first."""
+        return [columns, *rows] if self.p["order"] == "rows" else [*rows, columns]
+
+    def _shared(self, loops: list[Any]) -> Any:
+        """The loops over chunks as one, among threads if that is chosen."""
+        loop = fused(self.sch, loops)
+        if self.p["parallel"]:
+            self.sch.parallel(loop)
+        return loop
 
     def _tile_anchor(self, anchor: Any) -> None:
         """Order the anchor's own loops: reduction outside, register tile inside."""
@@ -261,18 +261,13 @@ class TiledSchedule:
         cv, cl = columns
         window = reduced[:-1]
         sch.reorder(*window, last, step, *spatial, cv, cl)
-        sch.vectorize(cl)
-        for loop in [step, *spatial, cv]:
-            sch.unroll(loop)
+        in_registers(sch, [step, *spatial, cv, cl])
         first = window[0] if window else last
         if p.get("unroll_window", False):
             for loop in [*window, last]:
                 sch.unroll(loop)
         init = sch.decompose_reduction(anchor, first)
-        zeroed = sch.get_loops(init)[-(len(spatial) + 2) :]
-        sch.vectorize(zeroed[-1])
-        for loop in zeroed[:-1]:
-            sch.unroll(loop)
+        in_registers(sch, sch.get_loops(init)[-(len(spatial) + 2) :])
 
     def _pad(self, padding: Any, chunk: Any) -> None:
         """Pad inside the parallel chunk, or once for the whole input."""
@@ -293,9 +288,7 @@ class TiledSchedule:
         sch = self.sch
         loops = list(sch.get_loops(staged))
         if len(loops) > 2:
-            fused = sch.fuse(*loops[:-2])
-            if self.p["parallel"]:
-                sch.parallel(fused)
+            self._shared(loops[:-2])
         self._vectorize_last(sch.get_loops(staged)[-1])
 
     def _map(self, function: Any, dims: int) -> Any:

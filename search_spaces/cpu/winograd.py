@@ -6,6 +6,7 @@ kernels are 1.8 or 4 times as large as the kernels. Which is faster is for the s
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
@@ -49,7 +50,7 @@ class WinogradSpace(SearchSpace):
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
         image = _image(task)
-        most = -(-image.rows // min(BT))
+        most, _ = image.tiles(min(BT))
         return {
             "size": CategoricalDistribution(sorted(BT)),
             "band": CategoricalDistribution([b for b in BANDS if b <= most]),
@@ -65,16 +66,16 @@ class WinogradSpace(SearchSpace):
         kernels = {m: 4 * (m + 2) ** 2 * image.channels * image.outputs for m in BT}
         # Transformed kernels come from memory: where they are large, fewer are better.
         size = max(m for m in BT if kernels[m] < 16 * (target.l2 or 262144) or m == min(BT))
-        high, across = -(-image.rows // size), -(-image.columns // size)
+        down, across = image.tiles(size)
         # Kernels that are larger than the caches of one core are better read once.
-        phases = kernels[size] > 4 * (target.l2 or 262144) or high < 2 * target.threads
+        phases = kernels[size] > 4 * (target.l2 or 262144) or down < 2 * target.threads
         band = 1
-        for wider in (b for b in BANDS if high % b == 0):
-            if (phases or high >= 2 * target.threads * wider) and band * across < 12:
+        for wider in (b for b in BANDS if down % b == 0):
+            if (phases or down >= 2 * target.threads * wider) and band * across < 12:
                 band = wider
         vectors = max(v for v in _panels(image, target) if v <= 4)
         most = min(MAX_ROWS, target.vector_registers // vectors - 1)
-        rows = min(range(most, 0, -1), key=lambda r: (-(-band * across // r) * (r + 1), -r))
+        rows = min(range(most, 0, -1), key=lambda r: (ceil(band * across / r) * (r + 1), -r))
         return {
             "size": size,
             "band": band,
@@ -105,7 +106,7 @@ class WinogradSpace(SearchSpace):
             "parallel": float(bool(p["parallel"])),
             "waste": tiling.chunks * tiling.tiles / wanted,
             "chunks": float(chunks),
-            "balance": jobs / (-(-jobs // target.threads) * target.threads),
+            "balance": jobs / (ceil(jobs / target.threads) * target.threads),
             "tiles_bytes": 4.0 * points * tiling.tiles * image.channels,
             "products_bytes": 4.0 * points * tiling.tiles * image.outputs,
             "kernels_bytes": 4.0 * points * image.channels * image.outputs,
@@ -117,7 +118,7 @@ class WinogradSpace(SearchSpace):
 
     def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
         tiling = _tiling(task, target, parameters)
-        WinogradSchedule(schedule, task, tiling, target, parameters).run()
+        WinogradSchedule(schedule, tiling, target, parameters).run()
 
 
 def _image(task: Task) -> Image:
@@ -147,9 +148,9 @@ def _tiling(task: Task, target: Target, p: Parameters) -> Tiling:
         )
     if image.outputs % (tiling.vectors * tiling.lanes) or image.channels % int(p["unroll"]):
         raise InvalidParameters("the channels are not a multiple of the panel or the unrolling")
-    high = -(-image.rows // tiling.size)
-    if tiling.band > high:
-        raise InvalidParameters(f"there are only {high} rows of tiles")
-    if tiling.chunks * tiling.tiles > 2 * high * -(-image.columns // tiling.size):
+    down, across = image.tiles(tiling.size)
+    if tiling.band > down:
+        raise InvalidParameters(f"there are only {down} rows of tiles")
+    if tiling.chunks * tiling.tiles > 2 * down * across:
         raise InvalidParameters("more than half of the tiles would be outside of the image")
     return tiling

@@ -67,6 +67,10 @@ class Image:
     data: int | None
     weight: int
 
+    def tiles(self, size: int) -> tuple[int, int]:
+        """How many tiles of ``size`` pixels a side cover an image: down, and across."""
+        return ceil(self.rows / size), ceil(self.columns / size)
+
 
 def image_of(workload: Workload) -> Image | None:
     """Describe ``workload``, if it is a 3x3 convolution of stride 1 with constant weights."""
@@ -119,12 +123,13 @@ class Tiling:
     @property
     def chunks(self) -> int:
         """Chunks of one image."""
-        return ceil(ceil(self.image.rows / self.size) / self.band)
+        down, _ = self.image.tiles(self.size)
+        return ceil(down / self.band)
 
     @property
     def across(self) -> int:
         """Tiles of one row."""
-        across = ceil(self.image.columns / self.size)
+        _, across = self.image.tiles(self.size)
         while self.band * across % self.rows:
             across += 1
         return across

@@ -1,0 +1,25 @@
+"""Steps that every schedule takes with loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def fused(schedule: Any, loops: Sequence[Any]) -> Any:
+    """One loop out of ``loops``, which follow each other; a single one stays as it is."""
+    return schedule.fuse(*loops) if len(loops) > 1 else loops[0]
+
+
+def in_registers(schedule: Any, loops: Sequence[Any]) -> None:
+    """Unroll ``loops`` and make vectors of the last one: what they write stays in registers."""
+    *unrolled, lane = loops
+    schedule.vectorize(lane)
+    for loop in unrolled:
+        schedule.unroll(loop)
+
+
+def cut_tails(schedule: Any, *loops: Any) -> None:
+    """Cut what is left over at the ends of ``loops`` off, so that full turns have no condition."""
+    for loop in loops:
+        schedule.annotate(loop, "pragma_loop_partition_hint", 1)
