@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search_spaces.cpu.loops import in_registers
+from search_spaces.cpu.loops import fused, in_registers
 from search_spaces.cpu.structure import even_part, stored_vector
 from search_spaces.cpu.winograd_function import Tiling
 from search_spaces.task import Parameters, Target
@@ -49,9 +49,7 @@ class WinogradSchedule:
         vector, lane = sch.split(k, [None, stored_vector(t.image.nest.kept, self.lanes)])
         sch.reorder(n, chunk, row, tile, vector, y, x, lane)
         outer = sch.fuse(n, chunk)
-        if self.phases and self.parallel:
-            outer = sch.fuse(outer, row)
-        self._share(outer)
+        self._share(*([outer, row] if self.phases else [outer]))
         in_registers(sch, [y, x, lane])
         return outer, vector
 
@@ -90,7 +88,7 @@ class WinogradSchedule:
         vector, lane = sch.split(c, [None, self._channels()])
         sch.reorder(q, tile, vector, e, f, lane)
         if self.phases:
-            self._share(sch.fuse(q, tile))
+            self._share(q, tile)
         sch.compute_at(rows, vector, preserve_unit_loops=True)
         *_, own_e, own_j, _, own_lane = sch.get_loops(rows)
         in_registers(sch, [e, f, lane])
@@ -100,7 +98,7 @@ class WinogradSchedule:
         """Pad the rows of a chunk inside it, or all rows before the first phase."""
         sch = self.sch
         if self.phases:
-            self._share(sch.fuse(*sch.get_loops(padding)[:2]))
+            self._share(*sch.get_loops(padding)[:2])
         else:
             sch.compute_at(padding, chunk, preserve_unit_loops=True)
         last = sch.get_loops(padding)[-1]
@@ -111,6 +109,7 @@ class WinogradSchedule:
         """Channels in one vector: such as leave no tail."""
         return even_part(self.tiling.image.channels, self.lanes)
 
-    def _share(self, loop: Any) -> None:
+    def _share(self, *loops: Any) -> None:
+        """Make one loop of ``loops``, among threads, if that is chosen."""
         if self.parallel:
-            self.sch.parallel(loop)
+            self.sch.parallel(fused(self.sch, loops))
