@@ -15,17 +15,27 @@ from tvm import te, tirx, topi
 Legaliser = Callable[[Any, Any], Any]
 
 
-def _float32(function: Callable[..., te.Tensor]) -> Legaliser:
-    """A legaliser that uses ``function`` on float32 and leaves other dtypes to TVM."""
+Computation = Callable[[te.Tensor, Any], te.Tensor]
+"""The result, from the operand and the attributes of the operator."""
+
+
+def _float32(compute: Computation) -> Legaliser:
+    """A legaliser that uses ``compute`` on float32 and leaves other dtypes to TVM."""
 
     def legalise(builder: Any, call: Any) -> Any:
         if str(call.args[0].ty.dtype) != "float32":
             return call.op.get_attr("FLegalize")(builder, call)
         return builder.call_te(
-            function, call.args[0], primfunc_name_hint=call.op.name.rpartition(".")[2]
+            lambda x: compute(x, call.attrs),
+            call.args[0],
+            primfunc_name_hint=call.op.name.rpartition(".")[2],
         )
 
     return legalise
+
+
+def _unary(compute: Callable[[te.Tensor], te.Tensor]) -> Legaliser:
+    return _float32(lambda x, _: compute(x))
 
 
 def _sigmoid(x: te.Tensor) -> te.Tensor:
@@ -42,17 +52,6 @@ def _gelu(x: te.Tensor) -> te.Tensor:
     half, root = tirx.const(0.5, "float32"), tirx.const(0.5**0.5, "float32")
     inner = topi.add(topi.fast_erf(topi.multiply(x, root)), tirx.const(1.0, "float32"))
     return topi.multiply(topi.multiply(x, half), inner)
-
-
-def _softmax(builder: Any, call: Any) -> Any:
-    if str(call.args[0].ty.dtype) != "float32":
-        return call.op.get_attr("FLegalize")(builder, call)
-    return builder.call_te(
-        topi.nn.fast_softmax,
-        call.args[0],
-        axis=int(call.attrs.axis),
-        primfunc_name_hint="softmax",
-    )
 
 
 def _log(x: te.Tensor) -> te.Tensor:
@@ -97,48 +96,41 @@ def _logarithm(x: Any) -> Any:
     return tirx.Select(ordinary, found, rest)
 
 
-def _softplus(builder: Any, call: Any) -> Any:
+def _softplus(x: te.Tensor, attributes: Any) -> te.Tensor:
     """log(1 + exp(b x)) / b, and x itself above the threshold."""
-    a = call.attrs
-    if str(call.args[0].ty.dtype) != "float32":
-        return call.op.get_attr("FLegalize")(builder, call)
-    b, threshold = (tirx.const(float(v), "float32") for v in (a.beta, a.threshold))
-
-    def compute(x: te.Tensor) -> te.Tensor:
-        e = topi.fast_exp(topi.multiply(x, b))
-        grown = _log(topi.add(e, tirx.const(1.0, "float32")))
-        return te.compute(
-            x.shape,
-            lambda *i: tirx.Select(x[i] * b > threshold, x[i], grown[i] / b),
-            name="softplus",
-            tag=topi.tag.ELEMWISE,
-        )
-
-    return builder.call_te(compute, call.args[0], primfunc_name_hint="softplus")
+    b, threshold = (
+        tirx.const(float(value), "float32") for value in (attributes.beta, attributes.threshold)
+    )
+    e = topi.fast_exp(topi.multiply(x, b))
+    grown = _log(topi.add(e, tirx.const(1.0, "float32")))
+    return te.compute(
+        x.shape,
+        lambda *i: tirx.Select(x[i] * b > threshold, x[i], grown[i] / b),
+        name="softplus",
+        tag=topi.tag.ELEMWISE,
+    )
 
 
-def _log_softmax(builder: Any, call: Any) -> Any:
-    x, axis = call.args[0], int(call.attrs.axis)
-    if str(x.ty.dtype) != "float32":
-        return call.op.get_attr("FLegalize")(builder, call)
+def _softmax(x: te.Tensor, attributes: Any) -> te.Tensor:
+    return topi.nn.fast_softmax(x, axis=int(attributes.axis))
 
-    def compute(x: te.Tensor) -> te.Tensor:
-        shifted = topi.subtract(x, topi.max(x, axis=axis, keepdims=True))
-        total = topi.sum(topi.fast_exp(shifted), axis=axis, keepdims=True)
-        return topi.subtract(shifted, _log(total))
 
-    return builder.call_te(compute, x, primfunc_name_hint="log_softmax")
+def _log_softmax(x: te.Tensor, attributes: Any) -> te.Tensor:
+    axis = int(attributes.axis)
+    shifted = topi.subtract(x, topi.max(x, axis=axis, keepdims=True))
+    total = topi.sum(topi.fast_exp(shifted), axis=axis, keepdims=True)
+    return topi.subtract(shifted, _log(total))
 
 
 TABLE: dict[str, Legaliser] = {
-    "relax.exp": _float32(topi.fast_exp),
-    "relax.log": _float32(_log),
-    "relax.erf": _float32(topi.fast_erf),
-    "relax.tanh": _float32(topi.fast_tanh),
-    "relax.sigmoid": _float32(_sigmoid),
-    "relax.nn.silu": _float32(_silu),
-    "relax.nn.gelu": _float32(_gelu),
-    "relax.nn.softplus": _softplus,
-    "relax.nn.softmax": _softmax,
-    "relax.nn.log_softmax": _log_softmax,
+    "relax.exp": _unary(topi.fast_exp),
+    "relax.log": _unary(_log),
+    "relax.erf": _unary(topi.fast_erf),
+    "relax.tanh": _unary(topi.fast_tanh),
+    "relax.sigmoid": _unary(_sigmoid),
+    "relax.nn.silu": _unary(_silu),
+    "relax.nn.gelu": _unary(_gelu),
+    "relax.nn.softplus": _float32(_softplus),
+    "relax.nn.softmax": _float32(_softmax),
+    "relax.nn.log_softmax": _float32(_log_softmax),
 }

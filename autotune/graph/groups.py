@@ -13,10 +13,8 @@ import numpy as np
 from tvm import relax
 
 from autotune.graph.constants import array
+from search_spaces.cpu.structure import LEAST_VECTOR, even_part
 from search_spaces.task import Target
-
-LEAST = 4
-"""Outputs of a group that are worth a vector."""
 
 
 def merged_groups(weight: Any, groups: int, target: Target) -> tuple[Any, int]:
@@ -43,10 +41,10 @@ def merging(groups: int, inputs: int, outputs: int, target: Target) -> int:
     costs = []
     for several in (s for s in range(1, groups + 1) if groups % s == 0):
         columns = outputs * several
-        lanes = min(columns & -columns, target.lanes())
+        lanes = even_part(columns, target.lanes())
         if several == groups:  # one group: filled up to whole vectors like any convolution
             lanes = target.vector_of(columns)
-        elif lanes < LEAST:
+        elif lanes < LEAST_VECTOR:
             continue
         costs.append((groups * inputs * -(-columns // lanes), several))
     return min(costs)[1]

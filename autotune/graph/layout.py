@@ -17,12 +17,16 @@ import tvm
 from tvm import relax
 
 from autotune.graph.constants import array, is_constant, shape_of
+from autotune.graph.forms import (
+    PLACES,
+    TO_FIRST,
+    TO_LAST,
+    image_shape,
+    moved,
+    rows_dropped,
+    window,
+)
 from autotune.graph.transposed import as_convolution, can_be_convolution
-
-TO_LAST = (0, 2, 3, 1)
-TO_FIRST = (0, 3, 1, 2)
-PLACES = {4: (0, 3, 1, 2), 3: (0, 3, 2)}
-"""Where the axes of a tensor of so many are in its channels-last form."""
 
 _UNARY = frozenset(
     "relax." + name
@@ -174,8 +178,8 @@ class _Rewriter:
             return None
         axes = [PLACES[len(shape)][int(axis)] for axis in value.attrs.axes]
         if len(shape) == 4:
-            return _moved(self.last[value.args[0]], tuple(axes))
-        row = self.builder.emit(_rows_dropped(self.last[value.args[0]]))
+            return moved(self.last[value.args[0]], tuple(axes))
+        row = self.builder.emit(rows_dropped(self.last[value.args[0]]))
         kept = [max(axis - 1, 0) for axis in axes]  # without the one row
         return row if kept == [0, 1, 2] else relax.op.permute_dims(row, kept)
 
@@ -213,23 +217,27 @@ class _Rewriter:
     def _first(self, expr: Any) -> Any:
         """A tensor that exists in channels-last form, in its original one."""
         if len(shape_of(expr) or ()) == 4:
-            return _to_first(self.last[expr])
-        row = self.builder.emit(_rows_dropped(self.last[expr]))
+            return moved(self.last[expr], TO_FIRST)
+        row = self.builder.emit(rows_dropped(self.last[expr]))
         return relax.op.permute_dims(row, [0, 2, 1])
 
     def _last(self, expr: Any) -> Any:
         """``expr``, a tensor of four axes or three, in channels-last form."""
-        shape = shape_of(expr)
-        assert shape is not None
         if is_constant(expr):
-            image = array(expr).reshape(_image_shape(shape))
-            return relax.const(np.transpose(image, TO_LAST).copy())
+            return self._turned(expr, TO_LAST)
         if expr not in self.last:
-            value = self._plain(expr)
-            if len(shape) == 3:
-                value = self.builder.emit(relax.op.reshape(value, _image_shape(shape)))
-            self.last[expr] = self.builder.emit(_to_last(value))
+            self.last[expr] = self._turned(expr, TO_LAST)
         return self.last[expr]
+
+    def _turned(self, expr: Any, axes: tuple[int, ...]) -> Any:
+        """``expr`` as an image, its four axes in another order."""
+        shape = image_shape(shape_of(expr) or [])
+        if is_constant(expr):
+            return relax.const(np.transpose(array(expr).reshape(shape), axes).copy())
+        value = self._plain(expr)
+        if shape_of(expr) != shape:
+            value = self.builder.emit(relax.op.reshape(value, shape))
+        return self.builder.emit(moved(value, axes))
 
     # -- operators
 
@@ -261,16 +269,13 @@ class _Rewriter:
 
     def _convolution(self, call: Any) -> Any:
         a = call.attrs
-        weight, shape = call.args[1], shape_of(call.args[1])
         layouts = (a.data_layout, a.kernel_layout)
-        if layouts not in (("NCHW", "OIHW"), ("NCW", "OIW")) or shape is None:
+        if layouts not in (("NCHW", "OIHW"), ("NCW", "OIW")) or shape_of(call.args[1]) is None:
             return None
-        if len(shape) == 3:
-            weight = self._reshaped(weight, [*shape[:2], 1, shape[2]])
-        strides, dilation, padding = _window(a.strides, a.dilation, a.padding)
+        strides, dilation, padding = window(a.strides, a.dilation, a.padding)
         return relax.op.nn.conv2d(
             self._last(call.args[0]),
-            self._kernel(weight, (2, 3, 1, 0)),
+            self._turned(call.args[1], (2, 3, 1, 0)),
             strides=strides,
             padding=padding,
             dilation=dilation,
@@ -279,16 +284,6 @@ class _Rewriter:
             kernel_layout="HWIO",
             out_dtype=a.out_dtype or None,
         )
-
-    def _reshaped(self, weight: Any, shape: list[int]) -> Any:
-        if is_constant(weight):
-            return relax.const(array(weight).reshape(shape))
-        return self.builder.emit(relax.op.reshape(self._plain(weight), shape))
-
-    def _kernel(self, weight: Any, axes: tuple[int, ...]) -> Any:
-        if is_constant(weight):
-            return relax.const(np.transpose(array(weight), axes).copy())
-        return self.builder.emit(relax.op.permute_dims(self._plain(weight), list(axes)))
 
     def _transposed(self, call: Any) -> Any:
         if not is_constant(call.args[1]) or not can_be_convolution(call):
@@ -300,7 +295,7 @@ class _Rewriter:
         if a.layout not in ("NCHW", "NCW") or not self._image(call.args[0]):
             return None
         kind = call.op.name.removeprefix("relax.nn.").replace("1d", "2d")
-        strides, dilation, padding = _window(a.strides, a.dilation, a.padding)
+        strides, dilation, padding = window(a.strides, a.dilation, a.padding)
         return getattr(relax.op.nn, kind)(
             self._last(call.args[0]),
             pool_size=[1] * (2 - len(a.pool_size)) + list(a.pool_size),
@@ -374,42 +369,3 @@ class _Rewriter:
         pairs = [width[2 * axis : 2 * axis + 2] for axis in TO_LAST]
         value = float(a.pad_value)
         return relax.op.nn.pad(self._last(call.args[0]), sum(pairs, []), "constant", value)
-
-
-def _window(*pairs: Any) -> list[list[int]]:
-    """Strides, dilation and padding of a window of one axis as those of one with one row."""
-    strides, dilation, padding = ([int(v) for v in values] for values in pairs)
-    if len(padding) == 2 * len(strides) and len(strides) == 1:
-        return [[1, *strides], [1, *dilation], [0, padding[0], 0, padding[1]]]
-    return [strides, dilation, padding]
-
-
-def _image_shape(shape: list[int]) -> list[int]:
-    """A shape of three axes as that of an image of one row."""
-    return shape if len(shape) == 4 else [*shape[:2], 1, shape[2]]
-
-
-def _rows_dropped(image: Any) -> Any:
-    """[N, 1, L, C] as [N, L, C]."""
-    batch, _, length, channels = shape_of(image) or []
-    return relax.op.reshape(image, [batch, length, channels])
-
-
-def _to_last(value: Any) -> Any:
-    return _moved(value, TO_LAST)
-
-
-def _to_first(value: Any) -> Any:
-    return _moved(value, TO_FIRST)
-
-
-def _moved(value: Any, axes: tuple[int, ...]) -> Any:
-    """A permutation; a reshape, which copies nothing, where only axes of extent one move."""
-    shape = shape_of(value)
-    if shape is not None:
-        new = [shape[axis] for axis in axes]
-        if [extent for extent in shape if extent != 1] == [extent for extent in new if extent != 1]:
-            kept = [axis for axis in range(4) if shape[axis] != 1]
-            if [axis for axis in axes if axis in kept] == kept:
-                return relax.op.reshape(value, new)
-    return relax.op.permute_dims(value, list(axes))

@@ -7,13 +7,15 @@ across them: the activation after the product becomes a pass over memory of its 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import tvm
 from tvm import relax
-from tvm.relax.dpl import is_op, rewrite_call, wildcard
+from tvm.relax.dpl import is_op, wildcard
 
 from autotune.graph.constants import shape_of
+from autotune.graph.patterns import rewrite_main
 
 
 def drop_reshapes(module: tvm.IRModule) -> tvm.IRModule:
@@ -22,29 +24,26 @@ def drop_reshapes(module: tvm.IRModule) -> tvm.IRModule:
     flat = is_op("relax.reshape")(data, wildcard())
     product = is_op("relax.matmul")(flat, weight)
     biased = is_op("relax.add")(product, bias)
-    main = module["main"]
-    for body, has_bias in ((biased, True), (product, False)):
-        pattern = is_op("relax.reshape")(body, shape)
 
-        def rewrite(
-            found: Any,
-            matched: Any,
-            has_bias: bool = has_bias,
-        ) -> Any:
-            x, w = matched[data], matched[weight]
-            b = matched[bias] if has_bias else None
-            wanted, inner = shape_of(found), shape_of(x)
-            columns = shape_of(w)
-            if wanted is None or inner is None or columns is None or len(columns) != 2:
-                return found
-            if inner[-1] != columns[0] or wanted != [*inner[:-1], columns[1]] or len(inner) < 3:
-                return found
-            if b is not None and len(shape_of(b) or [0, 0]) != 1:
-                return found
-            made = relax.op.matmul(x, w)
-            return made if b is None else relax.op.add(made, b)
+    def rewrite(found: Any, matched: Any, has_bias: bool) -> Any:
+        x, w = matched[data], matched[weight]
+        b = matched[bias] if has_bias else None
+        wanted, inner = shape_of(found), shape_of(x)
+        columns = shape_of(w)
+        if wanted is None or inner is None or columns is None or len(columns) != 2:
+            return found
+        if inner[-1] != columns[0] or wanted != [*inner[:-1], columns[1]] or len(inner) < 3:
+            return found
+        if b is not None and len(shape_of(b) or [0, 0]) != 1:
+            return found
+        made = relax.op.matmul(x, w)
+        return made if b is None else relax.op.add(made, b)
 
-        main = rewrite_call(pattern, rewrite, main)
-    result = module.clone()
-    result.update_func(module.get_global_var("main"), main)
-    return relax.transform.DeadCodeElimination()(relax.transform.Normalize()(result))
+    restored = is_op("relax.reshape")
+    return rewrite_main(
+        module,
+        [
+            (restored(biased, shape), partial(rewrite, has_bias=True)),
+            (restored(product, shape), partial(rewrite, has_bias=False)),
+        ],
+    )

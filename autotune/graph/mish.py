@@ -7,14 +7,16 @@ non-monotonic activation function", 2020, gives the definition).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tvm
 from tvm import relax
-from tvm.relax.dpl import is_op, rewrite_call, wildcard
+from tvm.relax.dpl import is_op, wildcard
 
 from autotune.graph.constants import array, is_constant
+from autotune.graph.patterns import rewrite_main
 
 LARGE = 20.0
 """Above this mish is x to the last bit, and below it nothing overflows."""
@@ -24,22 +26,25 @@ def simplify_mish(module: tvm.IRModule) -> tvm.IRModule:
     """Rewrite mish as exporters spell it out, float32 only."""
     x, one = wildcard(), wildcard()
     grown = is_op("relax.log")(is_op("relax.add")(is_op("relax.exp")(x), one))
-    main = module["main"]
-    for softplus in (grown, is_op("relax.nn.softplus")(x)):
-        pattern = is_op("relax.multiply")(x, is_op("relax.tanh")(softplus))
 
-        def rewrite(found: Any, matched: Any, plain: bool = softplus is grown) -> Any:
-            value = matched[x]
-            if str(value.ty.dtype) != "float32":
-                return found
-            if plain and not (is_constant(matched[one]) and np.all(array(matched[one]) == 1)):
-                return found
-            two = relax.const(2.0, "float32")
-            e = relax.op.exp(relax.op.minimum(value, relax.const(LARGE, "float32")))
-            n = relax.op.multiply(e, relax.op.add(e, two))
-            return relax.op.multiply(value, relax.op.divide(n, relax.op.add(n, two)))
+    def rewrite(found: Any, matched: Any, spelled_out: bool) -> Any:
+        value = matched[x]
+        if str(value.ty.dtype) != "float32":
+            return found
+        if spelled_out and not (is_constant(matched[one]) and np.all(array(matched[one]) == 1)):
+            return found
+        two = relax.const(2.0, "float32")
+        e = relax.op.exp(relax.op.minimum(value, relax.const(LARGE, "float32")))
+        n = relax.op.multiply(e, relax.op.add(e, two))
+        return relax.op.multiply(value, relax.op.divide(n, relax.op.add(n, two)))
 
-        main = rewrite_call(pattern, rewrite, main)
-    result = module.clone()
-    result.update_func(module.get_global_var("main"), main)
-    return relax.transform.DeadCodeElimination()(relax.transform.Normalize()(result))
+    def times_tanh_of(softplus: Any) -> Any:
+        return is_op("relax.multiply")(x, is_op("relax.tanh")(softplus))
+
+    return rewrite_main(
+        module,
+        [
+            (times_tanh_of(grown), partial(rewrite, spelled_out=True)),
+            (times_tanh_of(is_op("relax.nn.softplus")(x)), partial(rewrite, spelled_out=False)),
+        ],
+    )

@@ -14,6 +14,7 @@ import numpy as np
 from tvm import relax
 
 from autotune.graph.constants import array
+from autotune.graph.forms import window
 
 
 def can_be_convolution(call: Any) -> bool:
@@ -32,12 +33,10 @@ def as_convolution(builder: Any, data: Any, call: Any) -> Any:
     a = call.attrs
     weight = array(call.args[1])
     groups = int(a.groups)
-    strides, pads = [int(s) for s in a.strides], [int(p) for p in a.padding]
+    strides, _, pads = window(a.strides, a.dilation, a.padding)
     extra = [int(p) for p in a.output_padding]
     if weight.ndim == 3:
-        weight = weight[:, :, None]
-        strides, extra = [1, *strides], [0, *extra]
-        pads = [0, pads[0], 0, pads[1]]
+        weight, extra = weight[:, :, None], [0, *extra]
     inputs, outputs, kh, kw = weight.shape
     taps = [-(-k // s) for k, s in zip((kh, kw), strides, strict=True)]
     member = inputs // groups
