@@ -88,12 +88,14 @@ def schedules(fused: Any, database: Path) -> dict[str, Any]:
 
 def measure(one: Operator, fused: Any, path: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The row of one operator, as JSON. Raises what compiling or ONNX Runtime raise."""
+    from autotune.artifact.build import runnable
     from autotune.frontends.verify import TOLERANCE, scaled_error
 
     target, tasks = fused.target, counted(fused.tasks)
     chosen = schedules(fused, options.db)
     inputs = _inputs(one, fused)
-    result = _result(fused, chosen, inputs)
+    # The whole operator, conversions at its border included.
+    (result,) = runnable(fused, chosen)(inputs).values()
     ours = Ours(tasks, target, chosen)
     reference = OnnxRuntime(path, inputs, target.threads, options.work)
     difference = scaled_error(reference.outputs[0], result)
@@ -133,28 +135,16 @@ def _inputs(one: Operator, fused: Any) -> dict[str, Any]:
     return drawn
 
 
-def _result(fused: Any, chosen: dict[str, Any], inputs: dict[str, Any]) -> Any:
-    """What the whole operator computes with our schedules, conversions at its border included."""
-    import tvm
-    from tvm.relax import VirtualMachine
-
-    from autotune.artifact.build import executable
-
-    machine = VirtualMachine(executable(fused, chosen), tvm.cpu())
-    return machine["main"](*(tvm.runtime.tensor(inputs[s.name]) for s in fused.inputs)).numpy()
-
-
 def _in_turn(engines: dict[str, Timed], rounds: int) -> dict[str, Any]:
     from autotune.bench.interleaved import SETTLE, settle
+    from autotune.turns import rounds_in_turn
 
-    names = list(engines)
-    for index in range(rounds):
-        start = index % len(names)
-        for name in names[start:] + names[:start]:
+    for order in rounds_in_turn(list(engines), rounds):
+        for name in order:
             settle(SETTLE)
             engines[name].turn(TURN)
     found = {name: summary(engine.rounds()) for name, engine in engines.items()}
-    for name in names:
+    for name in engines:
         if name != OURS:
             found[name]["ratio"] = ratio(found[OURS], found[name])
     return found

@@ -119,7 +119,8 @@ def by_ours(runner: Any, task: Any, candidates: Sequence[Drawn]) -> dict[str, An
 
 def final(runner: Any, task: Any, candidates: Sequence[Drawn], first: Seconds) -> str | None:
     """The winner's key, after the leaders by ``first`` were measured again, in turn."""
-    from autotune.search.finals import judge, rounds_in_turn
+    from autotune.search.finals import judge
+    from autotune.turns import rounds_in_turn
 
     known = {one.candidate.key: one.candidate for one in candidates}
     leaders = [known[key] for key in sorted(first, key=lambda key: first[key])[:FINALISTS]]

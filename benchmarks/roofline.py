@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune.errors import TargetError
-from search_spaces.task import Target
+from search_spaces.task import Target, TensorType, Workload
+
+if TYPE_CHECKING:
+    from autotune.measure.kernel import Kernel
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = tuple(256 * KIB << power for power in range(11))
@@ -97,10 +100,10 @@ def _peak(target: Target) -> float:
     rng = np.random.default_rng(0)
     begin, term = (rng.uniform(0.5, 1, s).astype("float32") for s in (shape, shape[-1:]))
     given = [tvm.runtime.tensor(x) for x in (begin, term, np.zeros(shape, "float32"))]
-    libraries = [_chains(target, shape, steps) for steps in (STEPS, 2 * STEPS)]
+    kernels = [_chains(target, shape, steps) for steps in (STEPS, 2 * STEPS)]
     best = 0.0
     for _ in range(TURNS):
-        short, long = (min(_samples(library, given, REPEAT)) for library in libraries)
+        short, long = (min(kernel.samples(given, REPEAT)) for kernel in kernels)
         # x / 2 + d, again and again, comes to 2 d; and twice as many of them take twice as long,
         # unless the compiler has found a shorter way.
         right = np.allclose(given[2].numpy(), np.broadcast_to(2 * term, shape), rtol=1e-5)
@@ -115,12 +118,10 @@ def _peak(target: Target) -> float:
     return best
 
 
-def _chains(target: Target, shape: tuple[int, ...], steps: int) -> Any:
-    """A library whose "main" does ``steps`` multiply-adds on each element of ``shape``."""
+def _chains(target: Target, shape: tuple[int, ...], steps: int) -> Kernel:
+    """A kernel that does ``steps`` multiply-adds on each element of ``shape``."""
     import tvm
     from tvm.script import tirx as T
-
-    from autotune.compiler import compile_functions
 
     threads, chains, lanes = shape
     whole, line = T.Buffer(shape, "float32"), T.Buffer(shape[-1:], "float32")
@@ -147,7 +148,7 @@ def _chains(target: Target, shape: tuple[int, ...], steps: int) -> Any:
                         for v in T.vectorized(lanes):
                             result[at, c, v] = kept[c, v]
 
-    return compile_functions(tvm.IRModule({"main": main}), target)
+    return _kernel(tvm.IRModule({"main": main}), (shape, shape[-1:], shape), target)
 
 
 def _bandwidth(target: Target, size: int) -> float:
@@ -168,8 +169,6 @@ def _stream(target: Target, size: int, arrays: int, threads: int) -> float:
     import tvm
     from tvm import s_tir, te, tirx
 
-    from autotune.compiler import compile_functions
-
     unrolled, lanes = 4, target.lanes()
     chunk = threads * unrolled * lanes
     count = size // (4 * arrays) // chunk * chunk
@@ -188,18 +187,16 @@ def _stream(target: Target, size: int, arrays: int, threads: int) -> float:
     schedule.vectorize(vector)
     if threads > 1:
         schedule.parallel(outer)
-    library = compile_functions(schedule.mod, target)
+    kernel = _kernel(schedule.mod, [(count,)] * arrays, target)
     given = [tvm.runtime.tensor(np.ones(count, "float32")) for _ in range(arrays)]
-    pace = min(_samples(library, given, 3))
-    fastest = min(_samples(library, given, max(5, min(1000, int(SECONDS / pace)))))
+    pace = min(kernel.samples(given, 3))
+    fastest = min(kernel.samples(given, max(5, min(1000, int(SECONDS / pace)))))
     return 4.0 * arrays * count / fastest
 
 
-def _samples(library: Any, arguments: Sequence[Any], repeat: int) -> list[float]:
-    """Seconds of single executions, after one that is not counted."""
-    import tvm
+def _kernel(module: Any, shapes: Sequence[tuple[int, ...]], target: Target) -> Kernel:
+    """A kernel that takes float32 tensors of ``shapes`` and writes the last."""
+    from autotune.measure.kernel import build_kernel
 
-    timer: Callable[..., Any] = library.time_evaluator(
-        "main", tvm.cpu(), number=1, repeat=repeat, min_repeat_ms=0
-    )
-    return [float(seconds) for seconds in timer(*arguments).results]
+    types = tuple(TensorType(shape, "float32") for shape in shapes)
+    return build_kernel(module, Workload("", "", "", types), target)

@@ -82,16 +82,19 @@ def executable(fused: FusedModel, schedules: Mapping[str, ChosenSchedule]) -> An
     return _compiled(fused, schedules, {}, False)[0]
 
 
-def runnable(fused: FusedModel) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """``fused`` compiled with default schedules in this process: arrays by name to arrays by name.
+def runnable(
+    fused: FusedModel, schedules: Mapping[str, ChosenSchedule] | None = None
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """``fused`` compiled with ``schedules`` in this process: arrays by name to arrays by name.
 
-    For a comparison before anything is written or tuned; an artifact is made by ``build``.
+    Tasks without a schedule get their default. For a comparison before anything is written or
+    tuned; an artifact is made by ``build``.
     """
     import numpy as np
     import tvm
     from tvm.relax import VirtualMachine
 
-    machine = VirtualMachine(executable(fused, {}), tvm.cpu())
+    machine = VirtualMachine(executable(fused, schedules or {}), tvm.cpu())
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
         given = [tvm.runtime.tensor(np.ascontiguousarray(inputs[s.name])) for s in fused.inputs]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+
+from autotune.turns import rounds_in_turn
 
 SETTLE = 0.004
 """Seconds between two engines at least."""
@@ -53,8 +55,8 @@ def interleave(
         pace[name] = _timed(runs[name], clock)
     turn = seconds / rounds / len(names)
     found: dict[str, list[list[float]]] = {name: [] for name in names}
-    for index in range(rounds):
-        for name in _rotated(names, index):
+    for order in rounds_in_turn(names, rounds):
+        for name in order:
             sleep(SETTLE)
             warm = clock() + WARM
             runs[name]()
@@ -83,8 +85,3 @@ def _timed(run: Callable[[], object], clock: Callable[[], float]) -> float:
     begun = clock()
     run()
     return clock() - begun
-
-
-def _rotated(names: Sequence[str], by: int) -> list[str]:
-    start = by % len(names)
-    return [*names[start:], *names[:start]]

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 from autotune.measure.base import Measurement, Runner, TaskNotMeasurable
 from autotune.measure.timing import ESTIMATOR
-from autotune.search.finals import judge, pooled, rounds_in_turn
+from autotune.search.finals import judge, pooled
 from autotune.search.recording import record_of
 from autotune.search.state import SearchState, TaskState
+from autotune.turns import rounds_in_turn
 from search_spaces.task import Candidate
 from tuning_db.database import TuningDatabase
 

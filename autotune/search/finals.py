@@ -28,12 +28,6 @@ class Verdict:
     noise: float
 
 
-def rounds_in_turn(finalists: Sequence[Candidate], rounds: int) -> list[list[Candidate]]:
-    """The orders to measure in: each round begins with another finalist."""
-    count = len(finalists)
-    return [[finalists[(i + turn) % count] for i in range(count)] for turn in range(rounds)]
-
-
 def judge(default: Candidate | None, looks: Mapping[str, Sequence[Measurement]]) -> Verdict:
     """Decide by all second looks, by candidate key.
 

@@ -9,13 +9,14 @@ import pytest
 from autotune.errors import InputError
 from autotune.measure.outcome import Crashed, Measured, WrongResult
 from autotune.search.budget import Budget
-from autotune.search.finals import judge, rounds_in_turn
+from autotune.search.finals import judge
 from autotune.search.loop import RunnerFault, tune_tasks
 from autotune.search.progress import Progress
 from autotune.search.sampler import CostModelSampler
 from autotune.search.settings import SearchSettings
 from autotune.search.study import Patience
 from autotune.testing.runners import AnalyticRunner
+from autotune.turns import rounds_in_turn
 from search_spaces import registry
 from search_spaces.task import Candidate, Task
 from tests.unit.search_landscape import TARGET, PlainSpace, TileSpace, latency, make_task
