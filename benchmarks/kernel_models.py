@@ -26,6 +26,12 @@ ELEMENTWISE = frozenset(
 LEAST_ELEMENTS = 16 * 1024
 """Elements of its result from which on an elementwise operator counts: less takes no time."""
 
+IMAGES = frozenset(
+    ["Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"]
+    + ["Resize"]
+)
+"""Operators whose data our passes keep with the channels last, within a model."""
+
 POSITIVE = frozenset(["Div", "Pow", "Log", "Sqrt", "Reciprocal"])
 """Operators that are given positive numbers: others make infinities or NaN of them."""
 
@@ -73,6 +79,12 @@ class Operator:
     def positive(self) -> bool:
         """Whether its inputs must be positive."""
         return self.op in POSITIVE
+
+    @property
+    def image(self) -> bool:
+        """Whether a model has its data with the channels last, which it has first here."""
+        (result,) = self.proto.graph.output
+        return self.op in IMAGES and len(result.type.tensor_type.shape.dim) == 4
 
     @property
     def work(self) -> float:
@@ -193,6 +205,30 @@ def _bytes(tensor: Tensor) -> int:
     import numpy as np
 
     return math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+
+
+def channels_last(proto: Any) -> Any:
+    """``proto`` with data and result as our passes have them within a model."""
+    import onnx
+    from onnx import helper
+
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    graph = made.graph
+    (node,) = graph.node
+    (data,), (result,) = graph.input, graph.output
+    first = helper.make_node("Transpose", [data.name], ["first"], perm=[0, 3, 1, 2])
+    last = helper.make_node("Transpose", ["found"], [result.name], perm=[0, 2, 3, 1])
+    node.input[0], node.output[0] = "first", "found"
+    graph.ClearField("node")
+    graph.node.extend([first, node, last])
+    for value in (data, result):
+        shape = value.type.tensor_type.shape
+        dims = [shape.dim[axis].dim_value for axis in (0, 2, 3, 1)]
+        for axis, extent in enumerate(dims):
+            shape.dim[axis].dim_value = extent
+    onnx.checker.check_model(made)
+    return made
 
 
 def flops(

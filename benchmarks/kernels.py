@@ -2,13 +2,15 @@
 
 Each distinct operator of each model is made a model of its own and goes through our passes; its
 kernel is timed next to what ONNX Runtime and OpenVINO make of the same operator, and held against
-the roofline bound of this machine. With --trials its tasks are tuned first; schedules come from the
-database, and where it has none from the default of the task's search space.
+the roofline bound of this machine. Schedules come from the database, and where it has none from the
+default of the task's search space. With --trials the tasks of those that fall behind are tuned, and
+timed again.
 
 What is compared are kernels with their data in the caches, timed by each engine's own clock: ours
-in C++, the peers' by their profiles, and no layout conversions at the border. Engines take turns,
-and each turn begins when the threads of the engine before it rest. Peers tell whole microseconds,
-rounded down, so half of one is added to each; of kernels of a few microseconds trust no ratio.
+in C++, the peers' by their profiles, and no layout conversions at the border: an operator on images
+has its channels last here, as it has them within our models. Engines take turns, and each turn
+begins when the threads of the engine before it rest. Peers tell whole microseconds, rounded down,
+so half of one is added to each; of kernels of a few microseconds trust no ratio.
 """
 
 from __future__ import annotations
@@ -23,8 +25,17 @@ from typing import Any
 from autotune.errors import InputError, UserError
 from benchmarks import roofline
 from benchmarks.kernel_engines import OnnxRuntime, OpenVino, Ours, Timed, counted
-from benchmarks.kernel_models import Operator, operators_of
-from benchmarks.kernel_table import OURS, claims, measured, print_table, ratio, summary
+from benchmarks.kernel_models import Operator, channels_last, operators_of
+from benchmarks.kernel_table import (
+    AIM,
+    OURS,
+    claims,
+    measured,
+    print_table,
+    ratio,
+    share,
+    summary,
+)
 from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe
 from benchmarks.models import NAMES, model
@@ -35,7 +46,7 @@ TURN = 0.1
 
 
 def prepare(one: Operator, path: Path, target: Any) -> Any:
-    """The fused model of ``one``, whose file is left at ``path``."""
+    """The fused model of ``one``, whose file for the peers is left at ``path``."""
     import onnx
 
     from autotune.frontends import import_model
@@ -43,7 +54,11 @@ def prepare(one: Operator, path: Path, target: Any) -> Any:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(one.proto, path)
-    return optimise(import_model(path), target)
+    if not one.image:
+        return optimise(import_model(path), target)
+    ours = path.with_suffix(".last.onnx")
+    onnx.save(channels_last(one.proto), ours)
+    return optimise(import_model(ours), target)
 
 
 def tune(tasks: Sequence[Any], target: Any, options: argparse.Namespace, told: Any) -> None:
@@ -88,14 +103,18 @@ def schedules(fused: Any, database: Path) -> dict[str, Any]:
 
 def measure(one: Operator, fused: Any, path: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The row of one operator, as JSON. Raises what compiling or ONNX Runtime raise."""
+    import numpy as np
+
     from autotune.artifact.build import runnable
     from autotune.frontends.verify import TOLERANCE, scaled_error
 
     target, tasks = fused.target, counted(fused.tasks)
     chosen = schedules(fused, options.db)
     inputs = _inputs(one, fused)
-    # The whole operator, conversions at its border included.
     (result,) = runnable(fused, chosen)(inputs).values()
+    if one.image:
+        inputs = {name: np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for name, a in inputs.items()}
+        result = result.transpose(0, 3, 1, 2)
     ours = Ours(tasks, target, chosen)
     reference = OnnxRuntime(path, inputs, target.threads, options.work)
     difference = scaled_error(reference.outputs[0], result)
@@ -159,7 +178,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--models", default="resnet50,minilm,cls,rec,det", help="by commas (default: %(default)s)")
     add("--limit", type=int, help="operators of each model, the heaviest by a guess (all)")
-    add("--trials", type=int, default=0, help="candidates of each task, in all (%(default)s)")
+    add("--trials", type=int, default=0, help="candidates of tasks that fall behind (%(default)s)")
     add("--work", type=Path, default=Path("build/kernels"), help="what is made (%(default)s)")
     add("--db", type=Path, help="the tuning database (default: tuning.db in --work)")
     add("--json", type=Path, default=Path("build/kernels.json"), help="(%(default)s)")
@@ -213,10 +232,6 @@ def run(options: argparse.Namespace, content: dict[str, Any], told: Any) -> None
                 prepared[name].append((one, prepare(one, path, target), path))
             except Exception as error:  # TVM raises anything; one operator less
                 models[name]["rows"].append(_failed(one, error))
-    if options.trials:
-        made = [fused for parts in prepared.values() for _, fused, _ in parts]
-        tasks = {t.workload.key: t for fused in made for t in counted(fused.tasks)}
-        tune(list(tasks.values()), target, options, told)
     roof: Roof | None = None
     for name, parts in prepared.items():
         rows = models[name]["rows"]
@@ -227,12 +242,26 @@ def run(options: argparse.Namespace, content: dict[str, Any], told: Any) -> None
             for one, fused, path in parts:
                 told.status(f"{name}: {len(rows) + 1} of {len(parts)}: {one.label}")
                 try:
-                    rows.append(measure(one, fused, path, options))
+                    row = measure(one, fused, path, options)
+                    if options.trials and misses(row, roof):
+                        tune(counted(fused.tasks), target, options, told)
+                        row = measure(one, fused, path, options) | {"untuned": row["engines"]}
+                    rows.append(row)
                 except Exception as error:  # as above
                     rows.append(_failed(one, error))
         models[name]["busy_cores_of_others"] = others.cores
         judge(content, roof)
         write_json(options.json, content)
+
+
+def misses(row: dict[str, Any], roof: Roof) -> bool:
+    """Whether a row falls behind: a peer is faster, or it is far from the bound of its products."""
+    if row["status"] != "measured":
+        return False
+    ratios = [engine["ratio"]["value"] for engine in row["engines"].values() if "ratio" in engine]
+    bound = asdict(roof.bound(row["flops"], row["bytes"]))
+    far = bound["by"] == "compute" and share(row | {"bound": bound}) < AIM
+    return far or min(ratios, default=1.0) < 1.0
 
 
 def judge(content: dict[str, Any], roof: Roof) -> None:

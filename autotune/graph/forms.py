@@ -37,7 +37,12 @@ def rows_dropped(image: Any) -> Any:
 
 
 def moved(value: Any, axes: tuple[int, ...]) -> Any:
-    """A permutation; a reshape, which copies nothing, where only axes of extent one move."""
+    """A permutation; a reshape, which copies nothing, where only axes of extent one move.
+
+    ``value`` itself where no axis moves.
+    """
+    if list(axes) == sorted(axes):
+        return value
     shape = shape_of(value)
     if shape is not None:
         new = [shape[axis] for axis in axes]

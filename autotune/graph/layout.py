@@ -165,9 +165,25 @@ class _Rewriter:
         if isinstance(value, relax.Var) or is_constant(value):
             self._alias(binding.var, value)
             return
+        if self._brings_first(value):
+            # Models from frameworks with the channels last begin so: undone, nothing is moved.
+            self.last[binding.var] = self._plain(value.args[0])
+            return
         merged = self._merged(value)
         made = self._plain(value) if merged is None else merged  # expressions have no truth value
         self.first[binding.var] = self.builder.emit(made)
+
+    def _brings_first(self, value: Any) -> bool:
+        """Whether ``value`` turns a tensor of four axes, that is no image yet, as images are."""
+        return (
+            isinstance(value, relax.Call)
+            and value.op == tvm.ir.Op.get("relax.permute_dims")
+            and value.attrs.axes is not None
+            and tuple(int(axis) for axis in value.attrs.axes) == TO_FIRST
+            and shape_of(value.args[0]) is not None
+            and not self._image(value.args[0])
+            and not is_constant(value.args[0])
+        )
 
     def _merged(self, value: Any) -> Any:
         """A permutation of a channels-last tensor, as one permutation of what exists already."""

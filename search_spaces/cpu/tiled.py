@@ -9,7 +9,7 @@ step of the reduction reads consecutive vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,8 @@ class TiledSpace(SearchSpace):
         if nest.anchor < len(task.workload.blocks) - 1 and not nest.cropped:
             found["epilogue"] = CategoricalDistribution(["tile", "chunk"])
         if nest.padding is not None:
-            found["padding"] = CategoricalDistribution(["band", "whole", "inline"])
+            places = ["band", "whole", "inline", *["border"] * _may_skip(nest, target)]
+            found["padding"] = CategoricalDistribution(places)
         return found
 
     def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
@@ -125,6 +126,8 @@ class TiledSpace(SearchSpace):
             chosen["padding"] = "band" if column_tiles <= grain_c else "whole"
             if not task.workload.blocks[nest.padding or 0].ops:
                 chosen["padding"] = "inline"
+            elif _may_skip(nest, target):
+                chosen |= _bordered(nest, target, options, rows)
         return chosen
 
     def features(self, task: Task, target: Target, parameters: Parameters) -> dict[str, float]:
@@ -167,6 +170,7 @@ class TiledSpace(SearchSpace):
             "apart": float(p.get("epilogue") == "chunk"),
             "pad_band": float(p.get("padding") == "band"),
             "pad_whole": float(p.get("padding") == "whole"),
+            "pad_border": float(p.get("padding") == "border"),
         }
 
     def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
@@ -218,6 +222,43 @@ def _check(nest: Tiled, target: Target, p: Parameters) -> None:
             raise InvalidParameters(f"{name} must be 2 or more where the last tile is not full")
 
 
+def _may_skip(nest: Tiled, target: Target) -> bool:
+    """Whether the border of the image is worth code of its own, which reads no padding.
+
+    Where no operand is read again by other columns, copying the image into a padded one takes as
+    long as all the rest. LLVM does badly with conditions on odd vectors.
+    """
+    lanes = nest.lanes(target)
+    return bool(nest.outer) and not nest.broadcast and lanes == even_part(lanes, lanes)
+
+
+def _bordered(
+    nest: Tiled, target: Target, options: Mapping[str, BaseDistribution], rows: int
+) -> dict[str, ParameterValue]:
+    """Defaults where the border has code of its own: chunks as wide as the image, some rows high.
+
+    Of images that are no higher than the window, most of the window is padding: unrolled, those
+    steps are gone.
+    """
+    height = nest.extent(nest.outer)
+    most = min(16, height // (4 * target.threads))
+    low = height <= nest.block.axes[nest.reduced[0]].extent and len(nest.reduced) > 1
+    if not low and nest.depth <= 9 and nest.rows > 8:
+        # Wide tiles would leave little of a row that is no border.
+        rows = min(rows, 5 if nest.rows % 5 == 0 and nest.rows % 4 else 4)
+    chosen: dict[str, ParameterValue] = {
+        "rows": rows,
+        "padding": "border",
+        "band": max([d for d in _divisors(nest) if d <= most], default=1),
+        "row_tiles": _powers(ceil(nest.rows / rows))[-1],
+    }
+    if "unroll_window" in options:
+        chosen["unroll_window"] = low
+    if low:
+        chosen["unroll"] = 1
+    return chosen
+
+
 def _register_tile(nest: Tiled, target: Target) -> tuple[int, int]:
     """The register tile with the fewest estimated cycles: multiplications, loads and waste."""
     lanes, registers = nest.lanes(target), target.vector_registers
@@ -238,6 +279,8 @@ def _register_tile(nest: Tiled, target: Target) -> tuple[int, int]:
             if panel > (target.l2 or 262144) * 3 // 4:
                 step = max(step, 4.0 * vectors)  # or from beyond it
             tiles = ceil(nest.rows / rows) * ceil(nest.columns / (vectors * lanes))
+            shared = tiles * nest.extent(nest.outer)
+            tiles *= ceil(shared / target.threads) * target.threads / shared
             even = nest.rows % rows == 0
             cycles = step * tiles * (1 if even else 1 + TAIL)
             best = min(best, (cycles, -rows * vectors, rows, vectors))

@@ -33,7 +33,7 @@ class TiledSchedule:
         anchor = blocks[nest.anchor]
         keep = {nest.anchor, len(names) - 1}
         padding = None
-        if nest.padding is not None and self.p["padding"] != "inline":
+        if nest.padding is not None and self.p["padding"] in ("band", "whole"):
             keep.add(nest.padding)
             padding = blocks[nest.padding]
         for index in range(len(names)):
@@ -175,6 +175,9 @@ class TiledSchedule:
         shared = self._shared(parallel)
         if uneven:
             cut_tails(sch, shared, *uneven)
+        if self.p.get("padding") == "border":
+            # What reads beyond the image are the first and last turns of these loops.
+            cut_tails(sch, *(loop for loop in rest if not loop.same_as(ci)))
         in_registers(sch, tile)
         return shared, inner[-1]
 
