@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autotune.api import CompileResult, TuneResult, compile, tune
+    from autotune.api import CompileResult, TuneResult, compile, lock, reproduce, tune
     from autotune.errors import AutotuneError, UserError
     from autotune.measure.tracker import Device
     from autotune.runtime import Model, load
@@ -24,6 +24,8 @@ __all__ = [
     "__version__",
     "compile",
     "load",
+    "lock",
+    "reproduce",
     "tune",
 ]
 
@@ -34,6 +36,8 @@ _HOMES = {
     "Device": "autotune.measure.tracker",
     "TuneResult": "autotune.api",
     "compile": "autotune.api",
+    "lock": "autotune.api",
+    "reproduce": "autotune.api",
     "tune": "autotune.api",
     "Model": "autotune.runtime",
     "load": "autotune.runtime",

@@ -5,7 +5,7 @@ Heavy imports are inside the functions, after the thread pool's size is known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from search_spaces.task import Target
 from tuning_db.drift import DISTURBED
 
 if TYPE_CHECKING:
+    from autotune.artifact.lock import Lock
     from autotune.artifact.manifest import ChosenSchedule, Manifest
+    from autotune.artifact.reproduce import Reproduction
     from autotune.frontends import ImportCheck
     from autotune.frontends.base import ImportedModel
     from autotune.graph.model import FusedModel
@@ -160,7 +162,8 @@ def tune(
             )
     compiled = None
     if output is not None and summary.stopped != "interrupted":
-        compiled = _build(imported, import_check, fused, database, output, status)
+        schedules = _schedules(fused, database)
+        compiled = _build(imported, import_check, fused, schedules, output, status)
     return TuneResult(summary, import_check, compiled, untunable)
 
 
@@ -169,24 +172,30 @@ def verify(
     target: str | Target = "native",
     above: float = DISTURBED,
     threads: int | None = None,
+    records: Sequence[int] | None = None,
+    best: bool = False,
+    slower: float = 1.1,
     progress: Callable[[Progress], None] | None = None,
     status: Status | None = None,
 ) -> Verification:
-    """Measure on this machine again what was measured while the machine was disturbed.
+    """Measure candidates on this machine again, and tell which records no longer hold.
 
-    That is every candidate on ``target`` whose latest record was taken while a fixed kernel was
-    more than ``above`` times slower than undisturbed. The finals of their tasks are held again.
-    Raises a ``UserError``; an interruption is no error, ``result.interrupted`` is then true.
+    ``records`` are ids; ``best`` means the best record of each task. Without either it is every
+    candidate on ``target`` whose latest record was taken while a fixed kernel was more than
+    ``above`` times slower than undisturbed. A record holds if its candidate takes no more than
+    ``slower`` times as long, on a machine that is not disturbed. The finals of the tasks are held
+    again. Raises a ``UserError``; an interruption is no error, ``result.interrupted`` is then true.
     """
-    from autotune.database import open_database, timing_of
+    from autotune.database import chosen_records, open_database, timing_of
     from autotune.measure.local import LocalRunner
     from autotune.measure.timing import TimingPlan
     from autotune.search import verification
     from autotune.search.settings import SearchSettings
     from autotune.target import check_measurable
 
-    if not above > 1:
-        raise InputError(f"a disturbed machine is more than 1 times slower, not {above}")
+    for value, what in ((above, "a disturbed machine"), (slower, "what no longer holds")):
+        if not value > 1:
+            raise InputError(f"{what} is more than 1 times slower, not {value}")
     resolved = _resolve(target, threads)
     check_measurable(resolved)
     with open_database(database, create=False) as opened:
@@ -196,11 +205,19 @@ def verify(
                 f"{database} holds no records of this target (of {resolved.threads} threads), but "
                 f"of {known or 'none'}: name the target with --target and --threads"
             )
-        _tell(status, "measuring disturbed records again")
+        chosen = chosen_records(opened, resolved, records, best)
+        _tell(status, "measuring records again")
         settings = SearchSettings(sampler="random", cache=timing_of(opened, resolved))
         with LocalRunner(resolved, plan=TimingPlan(cache=settings.cache)) as runner:
             return verification.verify(
-                opened, resolved, runner, above=above, settings=settings, progress=progress
+                opened,
+                resolved,
+                runner,
+                chosen,
+                above=above,
+                slower=slower,
+                settings=settings,
+                progress=progress,
             )
 
 
@@ -212,25 +229,134 @@ def compile(
     output: str | Path = "model.artifact",
     threads: int | None = None,
     key: str = "",
+    lock: str | Path | None = None,
     status: Status | None = None,
 ) -> CompileResult:
     """Compile the ONNX file ``model`` into the directory ``output`` without measuring anything.
 
-    Schedules come from ``database``, and where it has none for a task (or there is no database)
-    from the default of the task's search space; ``result.summary`` says how many. ``key`` names the
-    device whose records they are, where it was tuned over the network. From the same
-    model, database and versions the same bytes are written. Raises a ``UserError``.
+    Schedules come from ``database``, or from the lock file ``lock`` (and so does the target, where
+    none is named), and where neither has one for a task from the default of the task's search
+    space; ``result.summary`` says how many. ``key`` names the device whose records they are, where
+    it was tuned over the network. From the same model, database or lock file, and versions the
+    same bytes are written. Raises a ``UserError``.
     """
+    from autotune.artifact.lock import locked_target, read_lock
     from autotune.artifact.output import check_output
-    from autotune.database import open_database
+
+    locked = None
+    if lock is not None:
+        if database is not None:
+            raise InputError("schedules come from a database or from a lock file: name one of them")
+        locked = read_lock(lock)
+        made_for = locked_target(locked, lock)
+        if target == "native":
+            target = made_for
+    resolved = _resolve(target, threads, key)
+    if locked is not None and resolved != made_for:
+        raise InputError(
+            f"{lock} is for {made_for.model} with {made_for.threads} threads, not for "
+            f"{resolved.model} with {resolved.threads}: tune for that and lock it, too"
+        )
+    check_output(output)
+    _check_readable(database)
+    imported, import_check, fused = _prepared(model, input_shapes, resolved, status)
+    schedules = locked.schedules if locked is not None else _schedules(fused, database)
+    return _build(imported, import_check, fused, schedules, output, status)
+
+
+def lock(
+    model: str | Path,
+    output: str | Path,
+    input_shapes: Shapes | None = None,
+    target: str | Target = "native",
+    database: str | Path = "tuning.db",
+    threads: int | None = None,
+    key: str = "",
+    status: Status | None = None,
+) -> Lock:
+    """Write the best schedules that ``database`` has for ``model`` to the lock file ``output``.
+
+    Arguments as for ``compile``, which takes the file in place of the database. Raises a
+    ``UserError``.
+    """
+    from autotune.artifact.build import versions
+    from autotune.artifact.lock import lock_of
+    from autotune.files import replacing
 
     resolved = _resolve(target, threads, key)
-    check_output(output)
+    _check_readable(database)
+    _, _, fused = _prepared(model, input_shapes, resolved, status)
+    made = lock_of(fused, _schedules(fused, database), versions())
+    with replacing(Path(output)) as file:
+        file.write(made.text().encode())
+    return made
+
+
+def reproduce(
+    artifact: str | Path,
+    model: str | Path,
+    database: str | Path | None = None,
+    lock: str | Path | None = None,
+    status: Status | None = None,
+) -> Reproduction:
+    """Build ``artifact`` again from ``model`` and the records that its manifest names.
+
+    The records are looked up in ``database`` or in ``lock``, whatever is best there by now; an
+    artifact of defaults needs neither. Nothing is kept. Raises a ``UserError``, also where a record
+    is not to be had.
+    """
+    import tempfile
+
+    from autotune.artifact.lock import read_lock
+    from autotune.artifact.reproduce import compare
+    from autotune.artifact.schedules import named_among, named_from
+    from autotune.database import open_database
+    from autotune.runtime import read_manifest
+    from autotune.target import from_fields
+
+    manifest = read_manifest(artifact)
+    made_for = _resolve(from_fields(manifest["target"], f"the target of {artifact}"), None)
+    tasks = manifest["tasks"]
+    if lock is not None:
+        schedules = named_among(read_lock(lock).schedules, tasks, lock)
+    elif database is not None:
+        with open_database(database, create=False, read_only=True) as opened:
+            schedules = named_from(opened, made_for, tasks)
+    else:
+        schedules = named_among({}, tasks, None)
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in manifest["inputs"]}
+    try:
+        imported, import_check, fused = _prepared(model, shapes, made_for, status)
+    except InputError as error:
+        raise InputError(f"{artifact} was not made from {model}: {error}") from error
+    if fused.digest != manifest["model"]["digest"]:
+        raise InputError(
+            f"{artifact} was not made from {model}, or not as it is now: its digest is "
+            f"{manifest['model']['digest'][:12]}, and that of the file {fused.digest[:12]}"
+        )
+    with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
+        again = Path(folder) / "artifact"
+        _build(imported, import_check, fused, schedules, again, status)
+        return compare(Path(artifact), again)
+
+
+def _check_readable(database: str | Path | None) -> None:
+    from autotune.database import open_database
+
     if database is not None:
         with open_database(database, create=False, read_only=True):
             pass
-    imported, import_check, fused = _prepared(model, input_shapes, resolved, status)
-    return _build(imported, import_check, fused, database, output, status)
+
+
+def _schedules(fused: FusedModel, database: str | Path | None) -> dict[str, ChosenSchedule]:
+    """The best that ``database`` has for the tasks of ``fused``; nothing where there is none."""
+    from autotune.artifact.schedules import chosen_from
+    from autotune.database import open_database
+
+    if database is None:
+        return {}
+    with open_database(database, create=False, read_only=True) as opened:
+        return chosen_from(opened, fused)
 
 
 def _check_sampler(sampler: str | SamplerFactory) -> None:
@@ -318,7 +444,7 @@ def _build(
     imported: ImportedModel,
     import_check: ImportCheck,
     fused: FusedModel,
-    database: str | Path | None,
+    schedules: Mapping[str, ChosenSchedule],
     output: str | Path,
     status: Status | None,
 ) -> CompileResult:
@@ -328,13 +454,7 @@ def _build(
     the artifact is wrong it is built again with LLVM's optimiser held back, then from defaults.
     """
     from autotune.artifact.build import build
-    from autotune.artifact.schedules import chosen_from
-    from autotune.database import open_database
 
-    schedules: dict[str, ChosenSchedule] = {}
-    if database is not None:
-        with open_database(database, create=False, read_only=True) as opened:
-            schedules = chosen_from(opened, fused)
     ways: list[tuple[Mapping[str, ChosenSchedule], bool]] = [(schedules, False), (schedules, True)]
     if schedules:
         ways.append(({}, True))
@@ -342,8 +462,9 @@ def _build(
     checks: list[ImportCheck] = []
     notes: list[str] = []
     for chosen, safe in ways:
-        tuned = f"{len(chosen)} of {len(fused.tasks)} tasks found in the database"
-        _tell(status, f"compiling: {tuned}" if database is not None else "compiling")
+        found = sum(task.workload.key in chosen for task in fused.tasks)
+        tuned = f": schedules of {found} of {len(fused.tasks)} tasks are known" if found else ""
+        _tell(status, f"compiling{tuned}")
 
         def compare(draft: Path) -> None:
             checks.append(_checked(imported, draft))

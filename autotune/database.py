@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from search_spaces.task import Target
 from tuning_db.database import TuningDatabase
 from tuning_db.errors import DatabaseFault, NotATuningDatabase, OlderVersion
 from tuning_db.opening import check
+from tuning_db.records import Record
 
 
 @contextmanager
@@ -62,6 +63,27 @@ def timing_of(database: TuningDatabase, target: Target, default: str = "cold") -
         if run.target == target.digest and run.trials_done:
             return str(json.loads(run.settings).get("cache", "hot"))
     return default
+
+
+def chosen_records(
+    database: TuningDatabase, target: Target, ids: Sequence[int] | None, best: bool
+) -> list[Record] | None:
+    """The records with ``ids``, and with ``best`` those of each task; None where nothing is chosen.
+
+    Raises ``DatabaseError`` where an id is none of ``target``.
+    """
+    if not ids and not best:
+        return None
+    found = list(database.best_for_all(target.digest).values()) if best else []
+    for number in ids or ():
+        record = database.record(number)
+        if record is None or record.target != target.digest:
+            where = "of another target" if record else "not there"
+            raise DatabaseError(
+                f"record {number} is {where}: `autotune db list --db {database.path}` shows what is"
+            )
+        found.append(record)
+    return found
 
 
 @contextmanager

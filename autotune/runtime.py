@@ -1,6 +1,10 @@
 """Load an artifact and run it: numpy, the TVM runtime, and nothing that tuning needs.
 
 With ``TVM_USE_RUNTIME_LIB=1`` in the environment the compiler is not even loaded.
+
+Inputs are numpy arrays or anything that speaks DLPack (torch tensors, for instance). Where they are
+contiguous, writeable and aligned as ``empty`` aligns them, they are read where they are; others are
+copied. Outputs are numpy arrays over the memory that the model wrote, which nothing else refers to.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import os
 import platform
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,9 @@ FORMAT = 1
 
 MANIFEST = "manifest.json"
 LIBRARY = "lib.so"
+
+ALIGNMENT = 64
+"""Bytes: the compiled code may read whole vectors from where an input begins."""
 
 # What LLVM calls a feature and the kernel something else; only features that code generated for
 # float and integer loops is likely to use are looked at.
@@ -49,6 +56,14 @@ class Signature:
     name: str
     shape: tuple[int, ...]
     dtype: str
+
+
+def empty(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+    """An array to be filled, aligned so that no model copies it. ``dtype`` as numpy spells it."""
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -125,13 +140,16 @@ class Model:
     ) -> None:
         """Use ``load``, which checks what it reads."""
         import tvm
+        import tvm_ffi
         from tvm.runtime.vm import VirtualMachine
 
         self.inputs = inputs
         self.outputs = outputs
         self.threads = threads
         self.manifest = manifest
-        self._tensor = tvm.runtime.tensor
+        self._copied = tvm.runtime.tensor
+        self._borrowed = tvm_ffi.from_dlpack
+        self._constant = frozenset(manifest.get("constant_outputs", ()))
         self._configure = tvm.get_global_func("runtime.config_threadpool")
         self._pool_size = tvm.get_global_func("runtime.NumThreads")
         try:
@@ -150,10 +168,14 @@ class Model:
 
         Raises ``InputError`` for a missing or unknown name, or a wrong shape or dtype.
         """
-        return self.fetch(self.execute(self.tensors(inputs)))
+        tensors = self.tensors(inputs)
+        return self.fetch(self.execute(tensors), tensors)
 
     def tensors(self, inputs: Mapping[str, Any]) -> list[Any]:
-        """``inputs``, checked, as the TVM tensors that ``execute`` takes."""
+        """``inputs``, checked, as the TVM tensors that ``execute`` takes.
+
+        They may share the memory of ``inputs``: see the top of this module.
+        """
         unknown = sorted(set(inputs) - {spec.name for spec in self.inputs})
         if unknown:
             raise InputError(
@@ -161,6 +183,11 @@ class Model:
                 f"its inputs are {', '.join(spec.name for spec in self.inputs)}"
             )
         return [self._tensor(_checked(spec, inputs)) for spec in self.inputs]
+
+    def _tensor(self, array: np.ndarray[Any, Any]) -> Any:
+        if array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
+            return self._borrowed(array, require_alignment=ALIGNMENT, require_contiguous=True)
+        return self._copied(array)
 
     def execute(self, tensors: list[Any]) -> Any:
         """Run on tensors that are in place already: what a benchmark times."""
@@ -192,18 +219,26 @@ class Model:
                 stacklevel=3,
             )
 
-    def fetch(self, result: Any) -> dict[str, np.ndarray[Any, Any]]:
-        """What ``execute`` returned, as arrays by output name."""
+    def fetch(self, result: Any, given: Sequence[Any] = ()) -> dict[str, np.ndarray[Any, Any]]:
+        """What ``execute`` made of the tensors ``given``, as arrays by output name.
+
+        Copied is only what others refer to as well: an input or a constant that is an output.
+        """
         values = [result] if hasattr(result, "numpy") else list(result)
-        return {
-            spec.name: value.numpy() for spec, value in zip(self.outputs, values, strict=True)
-        }
+        shared = {tensor.data_ptr() for tensor in given}
+        outputs = {}
+        for spec, value in zip(self.outputs, values, strict=True):
+            place = value.data_ptr()
+            copy = spec.name in self._constant or place in shared
+            shared.add(place)
+            outputs[spec.name] = value.numpy() if copy else np.from_dlpack(value)
+        return outputs
 
 
 def _checked(spec: Signature, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     if spec.name not in inputs:
         raise InputError(f"input {spec.name} is missing: give an array of shape {_shape(spec)}")
-    array = np.asarray(inputs[spec.name])
+    array = _array(spec, inputs[spec.name])
     if array.shape != spec.shape:
         raise InputError(
             f"input {spec.name} has shape {'x'.join(map(str, array.shape)) or 'scalar'} "
@@ -216,6 +251,18 @@ def _checked(spec: Signature, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]
         )
     # Not ascontiguousarray, which makes a scalar one-dimensional.
     return np.asarray(array, order="C")
+
+
+def _array(spec: Signature, value: Any) -> np.ndarray[Any, Any]:
+    if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
+        return np.asarray(value)
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"input {spec.name} cannot be read through DLPack ({error}): give an array of this "
+            "machine's memory, of a dtype that numpy has"
+        ) from error
 
 
 def _shape(spec: Signature) -> str:

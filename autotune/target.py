@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,14 @@ def from_file(path: Path) -> Target:
         raise TargetError(f"the target file {path} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise TargetError(f"the target file {path} must hold one JSON object")
+    return from_fields(content, f"the target file {path}")
+
+
+def from_fields(content: Mapping[str, Any], where: str) -> Target:
+    """The target of these fields, as JSON has them; ``where`` they are from is told in errors.
+
+    Raises ``TargetError`` with every fault in one sentence.
+    """
     known = {field.name: field for field in fields(Target)}
     faults = [
         f"{name} is no field (there are {', '.join(known)})"
@@ -130,7 +139,7 @@ def from_file(path: Path) -> Target:
         elif field.default is MISSING:
             faults.append(f"{name} is missing")
     if faults:
-        raise TargetError(f"the target file {path} has faults: {'; '.join(faults)}")
+        raise TargetError(f"{where} has faults: {'; '.join(faults)}")
     values = dict(content, features=tuple(content["features"]))
     return Target(**values)
 

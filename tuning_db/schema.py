@@ -135,6 +135,18 @@ VIEWS = (
 )
 
 
+VERIFIED = """CREATE VIEW verified AS
+    SELECT w.name AS workload_name, t.model AS target_model,
+           json_extract(r.detail, '$.verifies.seconds') * 1e6 AS was_microseconds,
+           r.seconds * 1e6 AS microseconds, r.outcome,
+           json_extract(r.detail, '$.verifies.holds') AS holds,
+           r.space, r.time, r.id AS record, r.workload, r.target, r.candidate, r.run
+    FROM records AS r JOIN workloads AS w ON w.key = r.workload
+    JOIN targets AS t ON t.digest = r.target
+    WHERE json_type(r.detail, '$.verifies') = 'object'
+    ORDER BY holds, r.id DESC"""
+
+
 @migrations(name="0001_tables")
 def _tables(db: Database) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -146,3 +158,8 @@ def _tables(db: Database) -> None:
 def _views(db: Database) -> None:
     for statement in VIEWS:
         db.execute(statement)
+
+
+@migrations(name="0003_verified")
+def _verified(db: Database) -> None:
+    db.execute(VERIFIED)

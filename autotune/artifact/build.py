@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +22,15 @@ from search_spaces.task import Target
 Refused = dict[str, dict[str, str]]
 """By workload key: what must not be used, by space name (or "record"), and why."""
 
-_PACKAGES = {"autotune": "autotune", "tvm": "apache-tvm", "tvm_ffi": "apache-tvm-ffi"}
+_PACKAGES = {
+    "autotune": "autotune",
+    "tvm": "apache-tvm",
+    "tvm_ffi": "apache-tvm-ffi",
+    "onnx": "onnx",
+    "onnxslim": "onnxslim",
+}
+"""What the bytes of an artifact depend on, by the names that a manifest gives them."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -46,14 +55,14 @@ def build(
     directory cannot be written or nothing can link.
     """
     output = Path(output)
-    linker()  # before minutes of work
+    compiler = shlex.join(linker(fused.target.triple))  # before minutes of work
     spoilt: Refused = {key: dict(names) for key, names in (refused or {}).items()}
     with replacing(output) as draft:
         executable, tasks = _compiled(fused, schedules, spoilt, safe)
         objects = draft / "objects"
         objects.mkdir()
         executable.export_library(
-            str(draft / LIBRARY), fcompile=link, workspace_dir=str(objects)
+            str(draft / LIBRARY), fcompile=link, compiler=compiler, workspace_dir=str(objects)
         )
         for file in objects.iterdir():
             file.unlink()
@@ -65,10 +74,11 @@ def build(
             inputs=fused.inputs,
             outputs=fused.outputs,
             target=fused.target,
-            versions=_versions(),
+            versions=versions(),
             graph=dict(fused.choices),
             tasks=tasks,
             files={LIBRARY: FileEntry(file_digest(library), library.stat().st_size)},
+            constant_outputs=_constant_outputs(fused),
             notes=(*notes, *(["compiled with LLVM's optimiser at level 1"] if safe else [])),
         )
         (draft / MANIFEST).write_text(manifest.text(), encoding="utf-8")
@@ -173,6 +183,26 @@ def _lowered(module: Any, target: Target, safe: bool) -> Any:
         return relax.build(packed, made, relax_pipeline="default", tir_pipeline=PIPELINE)
 
 
+def _constant_outputs(fused: FusedModel) -> tuple[str, ...]:
+    """Names of the outputs that are weights and no result of anything."""
+    from tvm import relax
+
+    from autotune.graph.constants import is_constant
+
+    main = fused.module["main"]
+    values = {b.var: b.value for block in main.body.blocks for b in block.bindings}
+
+    def root(value: Any) -> Any:
+        while value in values:
+            value = values[value]
+        return value
+
+    result = root(main.body.body)
+    results = list(result.fields) if isinstance(result, relax.Tuple) else [result]
+    named = zip(fused.outputs, map(root, results), strict=True)
+    return tuple(spec.name for spec, value in named if is_constant(value))
+
+
 def _guilty(
     fused: FusedModel,
     schedules: Mapping[str, ChosenSchedule],
@@ -199,7 +229,8 @@ def _guilty(
     return found
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of us and of what an artifact depends on, as far as it is installed as a package."""
     found = {}
     for name, package in _PACKAGES.items():
         try:

@@ -12,22 +12,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autotune.errors import ArtifactError
+from autotune.instructions import machine
 
 COMPILERS = ("cc", "gcc", "clang", "g++", "clang++")
 
 
-def linker() -> list[str]:
-    """The command that links: ``CC``, a compiler on the path, or the one in the package ziglang.
+def linker(triple: str = "") -> list[str]:
+    """The command that links code for ``triple`` (this machine's, where it is empty).
 
-    Raises ``ArtifactError`` where there is none.
+    ``CC``, a compiler on the path, or the one in the package ziglang. For another architecture
+    ``CC`` counts only if its name has that in it. Raises ``ArtifactError`` where there is none.
     """
-    if os.environ.get("CC"):
-        return shlex.split(os.environ["CC"])
-    for name in COMPILERS:
+    here = machine()
+    architecture = triple.split("-")[0] or here
+    cross = architecture != here
+    chosen = os.environ.get("CC", "")
+    if chosen and (not cross or architecture in chosen):
+        return shlex.split(chosen)
+    names = [f"{architecture}-linux-gnu-{name}" for name in ("gcc", "g++")] if cross else COMPILERS
+    for name in names:
         if found := shutil.which(name):
             return [found]
     if importlib.util.find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "cc"]
+        aim = ["-target", f"{architecture}-linux-gnu"] if cross else []
+        return [sys.executable, "-m", "ziglang", "cc", *aim]
+    if cross:
+        raise ArtifactError(
+            f"there is no linker for {architecture} here: install gcc-{architecture}-linux-gnu, "
+            "or run pip install ziglang"
+        )
     raise ArtifactError(
         "there is no C compiler to link the artifact with: install gcc or clang, "
         "or run pip install ziglang"

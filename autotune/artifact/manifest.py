@@ -16,17 +16,25 @@ from search_spaces.task import ParameterValue, Target
 
 @dataclass(frozen=True)
 class ChosenSchedule:
-    """A schedule taken from a database: its trace, and where it comes from.
+    """A schedule taken from a database or a lock file: its trace, and where it comes from.
 
-    ``seconds`` is what the record says of one call; ``record`` is the record's id.
+    ``candidate``, ``run`` and ``time`` name the record; they are the same in every database that
+    holds it. ``seconds`` is what the record says of one call.
     """
 
     trace: str = field(repr=False)
-    record: int | None
     space: str
     version: int
     parameters: Mapping[str, ParameterValue]
+    candidate: str
+    run: str
+    time: str
     seconds: float | None = None
+
+    @property
+    def origin(self) -> str:
+        """The record, for people."""
+        return f"the record of candidate {self.candidate[:12]} in run {self.run}"
 
 
 @dataclass(frozen=True)
@@ -34,17 +42,20 @@ class TaskEntry:
     """How one task was compiled.
 
     ``source`` is "record" (tuned), "default" (the guess of a search space) or "unscheduled" (no
-    space could schedule it). ``note`` says why it is not what was wanted; "" where it is.
+    space could schedule it). ``candidate``, ``run`` and ``time`` name the record, as in
+    ``ChosenSchedule``. ``note`` says why it is not what was wanted; "" where it is.
     """
 
     workload: str
     name: str
     calls: int
     source: str
-    record: int | None = None
     space: str = ""
     version: int = 0
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    candidate: str = ""
+    run: str = ""
+    time: str = ""
     seconds: float | None = None
     note: str = ""
 
@@ -59,7 +70,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest of an artifact. ``model`` has the model's name and digest."""
+    """The manifest of an artifact. ``model`` has the model's name and digest.
+
+    ``constant_outputs`` names those that are no result of any computation.
+    """
 
     model: Mapping[str, str]
     inputs: tuple[TensorSpec, ...]
@@ -70,6 +84,7 @@ class Manifest:
     tasks: tuple[TaskEntry, ...]
     files: Mapping[str, FileEntry]
     notes: tuple[str, ...] = ()
+    constant_outputs: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property

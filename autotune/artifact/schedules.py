@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from autotune.artifact.manifest import ChosenSchedule, TaskEntry
+from autotune.errors import ArtifactError
 from autotune.graph.model import FusedModel
 from search_spaces.registry import matching
 from search_spaces.scheduling import load_function, replay, schedule
 from search_spaces.task import Candidate, Target, Task
 from tuning_db.database import TuningDatabase
+from tuning_db.records import Record
 
 
 def chosen_from(database: TuningDatabase, fused: FusedModel) -> dict[str, ChosenSchedule]:
@@ -23,15 +26,75 @@ def chosen_from(database: TuningDatabase, fused: FusedModel) -> dict[str, Chosen
     for task in fused.tasks:
         record = database.best(task.workload.key, fused.target.digest)
         if record is not None and record.trace:
-            found[task.workload.key] = ChosenSchedule(
-                trace=record.trace,
-                record=record.id,
-                space=record.space,
-                version=record.space_version,
-                parameters=json.loads(record.parameters),
-                seconds=record.seconds,
-            )
+            found[task.workload.key] = _chosen(record)
     return found
+
+
+def named_from(
+    database: TuningDatabase, target: Target, tasks: Iterable[Mapping[str, Any]]
+) -> dict[str, ChosenSchedule]:
+    """The records that ``tasks`` of a manifest (its JSON) name, by workload key.
+
+    Whatever is best by now. Raises ``ArtifactError`` where ``database`` lacks one of them.
+    """
+    found = {}
+    for task in tasks:
+        if task["source"] != "record":
+            continue
+        for record in database.records(task["workload"], target.digest, run=task["run"]):
+            if (record.candidate, record.time) == (task["candidate"], task["time"]):
+                found[record.workload] = _chosen(record)
+                break
+        else:
+            raise _not_there(task, database.path)
+    return found
+
+
+def named_among(
+    schedules: Mapping[str, ChosenSchedule],
+    tasks: Iterable[Mapping[str, Any]],
+    source: str | Path | None,
+) -> dict[str, ChosenSchedule]:
+    """Those of ``schedules``, which are from ``source``, that ``tasks`` of a manifest name.
+
+    Raises ``ArtifactError`` where one of them is not there.
+    """
+    found = {}
+    for task in tasks:
+        if task["source"] != "record":
+            continue
+        chosen = schedules.get(task["workload"])
+        named = (task["candidate"], task["run"], task["time"])
+        if chosen is None or (chosen.candidate, chosen.run, chosen.time) != named:
+            raise _not_there(task, source)
+        found[task["workload"]] = chosen
+    return found
+
+
+def _not_there(task: Mapping[str, Any], source: str | Path | None) -> ArtifactError:
+    wanted = f"candidate {task['candidate'][:12]} of run {task['run']}"
+    if source is None:
+        return ArtifactError(
+            f"{task['name']} was made from {wanted}: name the database with --db, or the lock "
+            "file with --lock"
+        )
+    return ArtifactError(
+        f"{source} does not hold what {task['name']} was made from ({wanted}): name the database "
+        "or lock file that it came from"
+    )
+
+
+def _chosen(record: Record) -> ChosenSchedule:
+    return ChosenSchedule(
+        trace=record.trace,
+        space=record.space,
+        version=record.space_version,
+        parameters=json.loads(record.parameters),
+        candidate=record.candidate,
+        run=record.run,
+        time=record.time,
+        seconds=record.seconds,
+    )
 
 
 def scheduled(
@@ -52,19 +115,21 @@ def scheduled(
 
     if chosen is not None:
         if "record" in refused:
-            reasons.append(f"record {chosen.record}: {refused['record']}")
+            reasons.append(f"{chosen.origin} {refused['record']}")
         else:
             try:
                 module = _fitting(task, replay(task, target, chosen.trace).module)
             except Exception as error:  # TVM raises anything; a trace may not fit this version
-                reasons.append(f"record {chosen.record} cannot be replayed: {_brief(error)}")
+                reasons.append(f"{chosen.origin} cannot be replayed: {_brief(error)}")
             else:
                 return module["main"], entry(
                     "record",
-                    record=chosen.record,
                     space=chosen.space,
                     version=chosen.version,
                     parameters=chosen.parameters,
+                    candidate=chosen.candidate,
+                    run=chosen.run,
+                    time=chosen.time,
                     seconds=chosen.seconds,
                 )
     for space in matching(task, target):

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from autotune.cli import bench, compile, db, device, run, target, tune, verify
+from autotune.cli import (
+    bench,
+    compile,
+    db,
+    device,
+    lock,
+    reproduce,
+    run,
+    target,
+    tune,
+    verify,
+)
 
 app = typer.Typer(
     help="Tune, compile and run deep-learning models on this CPU.",
@@ -13,6 +24,8 @@ app = typer.Typer(
 )
 app.command()(tune.tune)
 app.command()(compile.compile)
+app.command()(lock.lock)
+app.command()(reproduce.reproduce)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(device.device)

@@ -32,10 +32,14 @@ def compile(
         Path | None,
         typer.Option("--db", help="The tuning database; without one, defaults are compiled."),
     ] = None,
+    lock: Annotated[
+        Path | None,
+        typer.Option("--lock", help="A lock file with the schedules, in place of a database."),
+    ] = None,
     verbose: Annotated[bool, typer.Option(help="Name the tasks that are not tuned.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compile MODEL with the best schedules that the database holds; nothing is measured."""
+    """Compile MODEL with the best schedules that are known; nothing is measured."""
     from autotune.api import compile as run
 
     with reporter() as told:
@@ -47,6 +51,7 @@ def compile(
             output=output,
             threads=threads,
             key=key,
+            lock=lock,
             status=told.status,
         )
     manifest = result.manifest

@@ -26,6 +26,7 @@ from autotune.cli.db_tables import (
     workload_meant,
 )
 from autotune.errors import DatabaseError
+from autotune.files import replacing
 
 if TYPE_CHECKING:
     from tuning_db.database import TuningDatabase
@@ -207,7 +208,9 @@ def export_records(
             for line in lines:
                 typer.echo(line)
             return
-        with _replacing(output, keep=db) as file:
+        if output.exists() and os.path.samefile(output, db):
+            raise DatabaseError(f"{output} is the database itself: name another file with --output")
+        with replacing(output) as file:
             count = sum(bool(file.write(line.encode() + b"\n")) for line in lines)
     typer.echo(f"{count} lines written to {output}", err=True)
 
@@ -295,22 +298,6 @@ def _input(source: str) -> Iterator[IO[bytes]]:
         raise DatabaseError(f"{source} cannot be read: {error.strerror}") from error
     with file:
         yield file
-
-
-@contextmanager
-def _replacing(path: Path, *, keep: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name only when it is complete; never ``keep`` itself."""
-    if path.exists() and os.path.samefile(path, keep):
-        raise DatabaseError(f"{path} is the database itself: name another file with --output")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    except OSError as error:
-        raise DatabaseError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _finish(done: list[tuple[str, Imported]], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`autotune db verify`: measure again what a disturbed machine spoilt."""
+"""`autotune db verify`: measure again, and say which records no longer hold."""
 
 from __future__ import annotations
 
@@ -15,17 +15,25 @@ from tuning_db.drift import DISTURBED
 
 
 def verify(
+    records: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="[RECORD]...", help="Ids; none: what a disturbed machine spoilt."),
+    ] = None,
     database: Annotated[Path, typer.Option("--db", help="The tuning database.")] = Path(
         "tuning.db"
     ),
+    best: Annotated[bool, typer.Option("--best", help="The best record of each task.")] = False,
     above: Annotated[
-        float, typer.Option(help="How many times slower the machine was, at least.")
+        float, typer.Option(help="How many times slower a disturbed machine is, at least.")
     ] = DISTURBED,
+    slower: Annotated[
+        float, typer.Option(help="How many times slower a record is that no longer holds.")
+    ] = 1.1,
     target: TargetOption = "native",
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure again, on this machine, what was measured while it was disturbed."""
+    """Measure records again on this machine. Exit code 1 if one of them no longer holds."""
     from autotune.api import verify as run
 
     with reporter() as told:
@@ -34,17 +42,27 @@ def verify(
             target,
             above=above,
             threads=threads,
+            records=records,
+            best=best,
+            slower=slower,
             progress=told.progress,
             status=told.status,
         )
     if as_json:
         print_json(asdict(found))
     else:
+        what = "chosen" if records or best else "measured on a disturbed machine"
         print(
-            f"{found.found} candidates were measured on a disturbed machine: {found.repeated} "
-            f"measured again, {found.still} disturbed again, {found.changed} of {found.tasks} "
-            "tasks have another winner"
+            f"{found.found} candidates were {what}: {found.repeated} measured again, "
+            f"{found.still} on a disturbed machine, {found.changed} of {found.tasks} tasks have "
+            "another winner"
         )
+        for one in found.broken:
+            now = one.outcome if one.seconds is None else f"{one.seconds * 1e6:.2f} µs"
+            print(
+                f"record {one.record} of {one.workload} no longer holds: "
+                f"{one.was * 1e6:.2f} µs before, {now} now"
+            )
         for reason in found.skipped:
             print(f"left out: {reason}")
     if found.interrupted:
@@ -52,3 +70,5 @@ def verify(
             f"Interrupted: the {found.repeated} candidates measured again are in {database}, and "
             "the same command continues there."
         )
+    if found.broken and (records or best):
+        raise typer.Exit(1)

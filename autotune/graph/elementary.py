@@ -111,8 +111,38 @@ def _softplus(x: te.Tensor, attributes: Any) -> te.Tensor:
     )
 
 
+_EXP = (1.9875691e-4, 1.3981999e-3, 8.3334519e-3, 4.1665796e-2, 1.6666666e-1, 0.5, 1.0, 1.0)
+
+
+def _falling(x: Any) -> Any:
+    """exp(x) of what is not positive, as Cephes has it; 0 where a float has no exponent for it."""
+
+    def f(value: float) -> Any:
+        return tirx.const(value, "float32")
+
+    bounded = tirx.max(x, f(-88.37626))
+    n = tirx.floor(bounded * f(1.44269504) + f(0.5))
+    rest = bounded - n * f(0.6931471806)
+    y = f(_EXP[0])
+    for factor in _EXP[1:]:
+        y = y * rest + f(factor)
+    bits = tirx.Cast("int32", n + f(127.0)) << 23
+    return tirx.reinterpret("float32", bits) * y
+
+
 def _softmax(x: te.Tensor, attributes: Any) -> te.Tensor:
-    return topi.nn.fast_softmax(x, axis=int(attributes.axis))
+    """Shifted by the largest, and divided by the sum once a row."""
+    axis = int(attributes.axis) % len(x.shape)
+    largest = topi.max(x, axis=axis, keepdims=True)
+
+    def row(index: Any) -> Any:
+        return (*index[:axis], 0, *index[axis + 1 :])
+
+    grown = te.compute(x.shape, lambda *i: _falling(x(*i) - largest(*row(i))), name="softmax_exp")
+    total = topi.sum(grown, axis=axis, keepdims=True)
+    one = tirx.const(1.0, "float32")
+    share = te.compute(total.shape, lambda *i: one / total(*i), name="softmax_share")
+    return te.compute(x.shape, lambda *i: grown(*i) * share(*row(i)), name="softmax")
 
 
 def _log_softmax(x: te.Tensor, attributes: Any) -> te.Tensor:

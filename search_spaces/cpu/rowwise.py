@@ -27,7 +27,7 @@ class RowwiseSpace(SearchSpace):
     """Rows, vector width, parallelism and partial reductions of a chain of stages."""
 
     name = "cpu.rowwise"
-    version = 2
+    version = 3
     priority = 20
 
     def matches(self, task: Task, target: Target) -> bool:

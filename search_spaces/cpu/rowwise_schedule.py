@@ -47,7 +47,7 @@ class RowwiseSchedule:
         handles = sch.get_child_blocks(sch.get_sblock("root"))
         for index in self.inlined:
             sch.compute_inline(handles[index])
-        parts: dict[int, Any] = {}
+        parts: dict[int, list[Any]] = {}
         for index in self.found.kept:
             if self.partial and foldable(self.blocks[index], self.target):
                 parts[index] = self._split_reduction(handles[index], self.blocks[index])
@@ -60,12 +60,15 @@ class RowwiseSchedule:
                 sch.parallel(row)
             for index in reversed(self.found.kept[:-1]):
                 sch.compute_at(handles[index], row, preserve_unit_loops=True)
-                if index in parts:
-                    sch.compute_at(parts[index], row, preserve_unit_loops=True)
+                for part in reversed(parts.get(index, ())):
+                    sch.compute_at(part, row, preserve_unit_loops=True)
         for index in self.found.kept:
             block = self.blocks[index]
             if index in parts:
-                self._lanes(parts[index], block, at_root=not shared)
+                wide, *halves = parts[index]
+                self._lanes(wide, block, at_root=not shared)
+                for half in halves:
+                    self._half(half)
                 self._finish(handles[index])
             elif block.reduction:
                 self._reduction(handles[index], block, at_root=not shared)
@@ -235,15 +238,31 @@ class RowwiseSchedule:
             sch.vectorize(vector)
             sch.decompose_reduction(handle, reduced[0])
 
-    def _split_reduction(self, handle: Any, block: Block) -> Any:
-        """Partial results, one for each vector lane, along the innermost reduced axis."""
+    def _split_reduction(self, handle: Any, block: Block) -> list[Any]:
+        """Partial results, one for each vector lane, along the innermost reduced axis.
+
+        The blocks that make them, in order.
+        """
         sch = self.sch
         loops = sch.get_loops(handle)
         position = max(i for i, axis in enumerate(block.axes) if axis.reduced)
         factor = _fold(block.axes[position].extent, self.target)
         _, inner = sch.split(loops[position], [None, factor])
         spatial = sum(1 for axis in block.axes if not axis.reduced)
-        return sch.rfactor(inner, factor_axis=spatial if block.writes[0].dims else 0)
+        place = spatial if block.writes[0].dims else 0
+        parts = [sch.rfactor(inner, factor_axis=place)]
+        if factor % (2 * LEAST_VECTOR) == 0:
+            # Lanes are added up a short vector at a time first: one by one, each waits for the sum.
+            _, inner = sch.split(sch.get_loops(handle)[-1], [None, LEAST_VECTOR])
+            parts.append(sch.rfactor(inner, factor_axis=place))
+        return parts
+
+    def _half(self, partial: Any) -> None:
+        """Add the lanes of a wide vector up to those of a short one."""
+        sch = self.sch
+        *_, steps, lane = sch.get_loops(partial)
+        sch.vectorize(lane)
+        sch.unroll(steps)
 
     def _lanes(self, partial: Any, original: Block, at_root: bool) -> None:
         """Vectorise the partial results of a split reduction."""

@@ -279,10 +279,11 @@ def _register_tile(nest: Tiled, target: Target) -> tuple[int, int]:
             if panel > (target.l2 or 262144) * 3 // 4:
                 step = max(step, 4.0 * vectors)  # or from beyond it
             tiles = ceil(nest.rows / rows) * ceil(nest.columns / (vectors * lanes))
+            # Threads work until the last of them is done.
             shared = tiles * nest.extent(nest.outer)
-            tiles *= ceil(shared / target.threads) * target.threads / shared
+            balance = ceil(shared / target.threads) * target.threads / shared
             even = nest.rows % rows == 0
-            cycles = step * tiles * (1 if even else 1 + TAIL)
+            cycles = step * tiles * balance * (1 if even else 1 + TAIL)
             best = min(best, (cycles, -rows * vectors, rows, vectors))
     return best[2], best[3]
 

@@ -118,13 +118,17 @@ def expected(x: Any) -> Any:
     return np.maximum(x @ first, 0) @ second
 
 
-def tuned(model: FusedModel, tile: int, record: int = 7) -> dict[str, ChosenSchedule]:
+def tuned(model: FusedModel, tile: int) -> dict[str, ChosenSchedule]:
     """A schedule for the first task, as a database would have it."""
     task = model.tasks[0]
     parameters = {"tile": tile}
-    made = schedule(task, model.target, Candidate("test.packing", 1, parameters))
+    candidate = Candidate("test.packing", 1, parameters)
+    made = schedule(task, model.target, candidate)
+    origin = (candidate.key, "some-run", "2026-01-01T00:00:00.000+00:00")
     return {
-        task.workload.key: ChosenSchedule(made.trace, record, "test.packing", 1, parameters, 1e-5)
+        task.workload.key: ChosenSchedule(
+            made.trace, "test.packing", 1, parameters, *origin, seconds=1e-5
+        )
     }
 
 

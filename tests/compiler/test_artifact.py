@@ -46,7 +46,9 @@ def test_tuned_and_default_tasks_are_told_apart_and_right(tmp_path: Path) -> Non
     assert manifest.summary == f"1 of {count} tasks tuned, {count - 1} default"
     stored = json.loads((tmp_path / "out" / "manifest.json").read_text())
     first, *others = stored["tasks"]
-    assert (first["source"], first["record"], first["parameters"]) == ("record", 7, {"tile": 16})
+    assert (first["source"], first["run"], first["parameters"]) == (
+        "record", "some-run", {"tile": 16},
+    )  # fmt: skip
     assert all(task["source"] == "default" and task["note"] == "" for task in others)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["lib.so", "manifest.json"]
 
@@ -69,7 +71,7 @@ def test_a_record_that_does_not_fit_gives_way_to_the_default(tmp_path: Path) -> 
     check(tmp_path / "out")
     entry = manifest.tasks[0]
     assert entry.source == "default"
-    assert "record 7" in entry.note
+    assert "in run some-run cannot be replayed" in entry.note
 
 
 def test_a_default_that_does_not_compile_gives_way_to_the_next_space(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import autotune
 from autotune.artifact.build import build
 from autotune.errors import ArtifactError, InputError
-from autotune.runtime import load
+from autotune.runtime import empty, load
 from autotune.target import native
 from search_spaces.registry import register, unregister
 from tests.compiler.artifacts import PackingSpace, expected, fused
@@ -204,3 +204,93 @@ def test_missing_instructions_are_named(
     monkeypatch.setattr("autotune.runtime._flags", lambda: frozenset({"avx2"}))
     with pytest.raises(ArtifactError, match=r"lacks \(avx512f\)"):
         load(place)
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    made = empty(array.shape, array.dtype.name)
+    made[...] = array
+    return made
+
+
+def test_aligned_inputs_and_all_outputs_are_not_copied(artifact: Path) -> None:
+    model = load(artifact)
+    x = aligned(inputs()["x"])
+    assert x.ctypes.data % 64 == 0
+    (tensor,) = model.tensors({"x": x})
+    assert tensor.data_ptr() == x.ctypes.data
+    other = empty((16 * 64 + 1,), "float32")[1:].reshape(16, 64)
+    other[...] = x
+    (copied_one,) = model.tensors({"x": other})
+    assert copied_one.data_ptr() != other.ctypes.data
+    result = model.execute([tensor])
+    found = model.fetch(result, [tensor])["y"]
+    assert found.ctypes.data == result.data_ptr()
+    np.testing.assert_array_equal(found, model({"x": other})["y"])
+    kept = found.copy()
+    del result
+    for seed in range(5):  # the memory must not be given away while it is looked at
+        model(inputs(seed))
+    np.testing.assert_array_equal(found, kept)
+    found += 1  # and it is ours to write to
+
+
+class Spoken:
+    """An array of another library: DLPack is all that it speaks."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack__(self, **options: object) -> object:
+        return self.array.__dlpack__(**options)  # type: ignore[arg-type]
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+
+def test_dlpack_goes_in_and_out(artifact: Path) -> None:
+    model = load(artifact)
+    x = aligned(inputs()["x"])
+    (tensor,) = model.tensors({"x": Spoken(x)})
+    assert tensor.data_ptr() == x.ctypes.data
+    found = model({"x": Spoken(x)})["y"]
+    np.testing.assert_allclose(found, expected(x), rtol=1e-4, atol=1e-4)
+    assert np.from_dlpack(Spoken(found)).ctypes.data == found.ctypes.data
+
+
+def test_read_only_inputs_are_taken(artifact: Path) -> None:
+    x = aligned(inputs()["x"])
+    x.flags.writeable = False
+    np.testing.assert_array_equal(load(artifact)({"x": x})["y"], load(artifact)(inputs())["y"])
+
+
+def test_outputs_that_are_inputs_or_weights_are_copied(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    node = helper.make_node
+    weight = np.arange(6, dtype="float32")
+    proto = helper.make_model(
+        helper.make_graph(
+            [node("Identity", ["x"], ["same"]), node("Identity", ["w"], ["w_out"]),
+             node("Neg", ["x"], ["y"])],
+            "made",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [6])],
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, [6])
+             for n in ("same", "w_out", "y")],
+            [numpy_helper.from_array(weight, "w")],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+    )  # fmt: skip
+    onnx.save(proto, tmp_path / "model.onnx")
+    autotune.compile(tmp_path / "model.onnx", output=tmp_path / "out", threads=2)
+    model = load(tmp_path / "out")
+    x = aligned(weight)
+    first = model({"x": x})
+    assert first["same"].ctypes.data != x.ctypes.data
+    for value in first.values():
+        value += 100
+    np.testing.assert_array_equal(x, weight)
+    second = model({"x": x})
+    np.testing.assert_array_equal(second["same"], weight)
+    np.testing.assert_array_equal(second["w_out"], weight)
+    np.testing.assert_array_equal(second["y"], -weight)

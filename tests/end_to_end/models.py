@@ -96,3 +96,40 @@ def layers(path: Path, inputs: Shape = (8, 32)) -> Path:
         node("MatMul", ["r", "v"], ["y"]),
     ]
     return model(path, nodes, {"x": inputs}, weights=random_weights(w=(32, 48), v=(48, 24)))
+
+
+def transformer(path: Path, inputs: Shape = (1, 12, 32)) -> Path:
+    """One block: norm, attention of two heads, norm, two layers with GELU; input x, output y."""
+    node = helper.make_node
+    _, length, width = inputs
+    heads = [1, length, 2, width // 2]
+    nodes = [
+        node("LayerNormalization", ["x", "g1", "n1"], ["m1"], axis=-1),
+        *(node("MatMul", ["m1", f"w{name}"], [f"f{name}"]) for name in "qkv"),
+        *(node("Reshape", [f"f{name}", "heads"], [f"r{name}"]) for name in "qkv"),
+        node("Transpose", ["rq"], ["tq"], perm=[0, 2, 1, 3]),
+        node("Transpose", ["rk"], ["tk"], perm=[0, 2, 3, 1]),
+        node("Transpose", ["rv"], ["tv"], perm=[0, 2, 1, 3]),
+        node("MatMul", ["tq", "tk"], ["s"]),
+        node("Mul", ["s", "scale"], ["ss"]),
+        node("Softmax", ["ss"], ["p"], axis=-1),
+        node("MatMul", ["p", "tv"], ["a"]),
+        node("Transpose", ["a"], ["ta"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["ta", "flat"], ["fa"]),
+        node("MatMul", ["fa", "wo"], ["o"]),
+        node("Add", ["o", "x"], ["h"]),
+        node("LayerNormalization", ["h", "g2", "n2"], ["m2"], axis=-1),
+        node("MatMul", ["m2", "w1"], ["u"]),
+        node("Erf", ["u"], ["e"]),
+        node("Mul", ["u", "e"], ["ge"]),
+        node("MatMul", ["ge", "w2"], ["d"]),
+        node("Add", ["d", "h"], ["y"]),
+    ]
+    square = {f"w{name}": (width, width) for name in "qkvo"}
+    weights = random_weights(
+        **square, w1=(width, 2 * width), w2=(2 * width, width), n1=(width,), n2=(width,)
+    )
+    weights |= {name: np.ones(width, "float32") for name in ("g1", "g2")}
+    weights |= {"heads": np.array(heads), "flat": np.array([1, length, width])}
+    weights["scale"] = np.float32(0.25)
+    return model(path, nodes, {"x": inputs}, weights=weights)

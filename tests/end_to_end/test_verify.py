@@ -35,6 +35,28 @@ def test_disturbed_records_are_listed_and_measured_again(tmp_path: Path) -> None
     assert len(after) >= len(records) + done["repeated"]
 
 
+def test_a_record_that_no_longer_holds_is_named_and_marked(tmp_path: Path) -> None:
+    model, database = layers(tmp_path / "layers.onnx"), tmp_path / "tuning.db"
+    autotune("tune", model, "--trials", 8, "--threads", 1, "--db", database)
+    options = ("--threads", 1, "--db", database, "--above", 50.0)
+    best = json.loads(autotune("db", "best", "--db", database, "--json").stdout)
+    done = autotune("db", "verify", "--best", "--slower", 100.0, *options)
+    assert f"{len(best)} candidates were chosen: {len(best)} measured again" in done.stdout
+    liar = best[0]["id"]
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE records SET seconds = seconds / 1000 WHERE id = ?", (liar,))
+    connection.close()
+    done = autotune("db", "verify", liar, "--slower", 100.0, *options, check=False)
+    assert done.returncode == 1
+    assert f"record {liar} of {best[0]['workload_name']} no longer holds" in done.stdout
+    with sqlite3.connect(database) as connection:
+        marks = connection.execute("SELECT holds FROM verified ORDER BY record").fetchall()
+    connection.close()
+    assert marks == [(1,)] * len(best) + [(0,)]
+    refused = autotune("db", "verify", 123456, *options, check=False)
+    assert refused.returncode == 2 and "record 123456 is not there" in refused.stderr
+
+
 def test_verify_of_another_target_says_which_there_is(tmp_path: Path) -> None:
     model, database = layers(tmp_path / "layers.onnx"), tmp_path / "tuning.db"
     autotune("tune", model, "--trials", 1, "--threads", 1, "--db", database)

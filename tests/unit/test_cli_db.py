@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autotune.cli.db import app
-from autotune.errors import DatabaseError
+from autotune.errors import UserError
 from autotune.measure.outcome import Crashed
 from tests.unit.database_samples import (
     TARGET,
@@ -53,7 +53,7 @@ def answer(*arguments: str | Path) -> Any:
 
 def refused(*arguments: str | Path) -> str:
     result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert isinstance(result.exception, DatabaseError), (result.output, result.exception)
+    assert isinstance(result.exception, UserError), (result.output, result.exception)
     sentence = str(result.exception)
     assert "\n" not in sentence
     return sentence

@@ -30,7 +30,12 @@ QUIET = 1e-3
 
 
 class SharedMachine(AnalyticRunner):
-    """From measurement ``begin`` to ``end`` everything takes ``factor`` times as long."""
+    """From measurement ``begin`` to ``end`` everything takes ``factor`` times as long.
+
+    So does the fixed kernel, unless ``drift`` says what it takes.
+    """
+
+    drift: float | None = None
 
     def __init__(self, begin: int = 0, end: int = 0, factor: float = 1.0) -> None:
         super().__init__(TARGET, latency)
@@ -43,7 +48,7 @@ class SharedMachine(AnalyticRunner):
             if isinstance(outcome, Measured):
                 samples = tuple(s * slow for s in outcome.samples)
                 outcome = replace(outcome, seconds=min(samples), samples=samples)
-            yield replace(found, outcome=outcome, drift_seconds=QUIET * slow)
+            yield replace(found, outcome=outcome, drift_seconds=self.drift or QUIET * slow)
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +139,31 @@ def test_an_interruption_keeps_what_was_measured_again(database):
     done = verify(database, TARGET, Stopped())
     assert done.interrupted and done.repeated == 3
     assert len(disturbed(database, TARGET.digest)) == found - 3
+
+
+def test_chosen_records_are_measured_again_and_marked(database):
+    tune(database, SharedMachine(), trials=30)
+    best = list(database.best_for_all(TARGET.digest).values())
+    before = database.count()
+    done = verify(database, TARGET, SharedMachine(), best)
+    assert (done.found, done.repeated, done.broken) == (len(best), len(best), ())
+    assert database.count() > before
+    slow = SharedMachine(0, 10_000, 1.5)
+    slow.drift = QUIET  # it is the code that got slower (a library, say), not the machine
+    done = verify(database, TARGET, slow, best)
+    assert {one.record for one in done.broken} == {record.id for record in best}
+    assert all(one.seconds > 1.4 * one.was for one in done.broken)
+    marks = database.rows("SELECT holds, microseconds / was_microseconds FROM verified")
+    assert [mark for mark, _ in marks] == [0] * len(best) + [1] * len(best)
+    assert all(ratio > 1.4 for mark, ratio in marks if not mark)
+
+
+def test_on_a_disturbed_machine_nothing_is_known_of_a_record(database):
+    tune(database, SharedMachine(), trials=30)
+    best = list(database.best_for_all(TARGET.digest).values())
+    done = verify(database, TARGET, SharedMachine(0, 10_000, 3.0), best)
+    assert (done.still, done.broken) == (len(best), ())
+    assert {mark for (mark,) in database.rows("SELECT holds FROM verified")} == {None}
 
 
 def test_a_single_lucky_moment_is_not_what_all_else_is_compared_with():
