@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+import autotune
 from autotune.artifact.build import build
 from autotune.errors import ArtifactError
 from autotune.runtime import load
@@ -111,6 +113,18 @@ def test_two_processes_in_two_places_write_the_same_bytes(tmp_path: Path) -> Non
     assert digests[0].keys() == digests[1].keys()
     for name in digests[0]:
         assert digests[0][name] == digests[1][name], f"{name} differs"
+
+
+def test_weights_are_stored_once(tmp_path: Path) -> None:
+    from tests.end_to_end.models import model, random_weights
+
+    wide = 1024
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    weights = random_weights(w=(wide, wide))
+    path = model(tmp_path / "wide.onnx", [node], {"x": (4, wide)}, weights=weights)
+    autotune.compile(path, output=tmp_path / "out", threads=2)
+    stored = sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
+    assert 4 * wide * wide < stored < 4 * wide * wide + (1 << 18)
 
 
 def test_what_is_no_artifact_is_never_replaced(tmp_path: Path) -> None:
