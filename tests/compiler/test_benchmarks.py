@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import measure_rate, noise
+from benchmarks import database, measure_rate, noise, runtime
 
 
 class Stub:
@@ -57,7 +57,38 @@ def test_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(rows["ours"]["pairs"]) <= 1
 
 
-@pytest.mark.parametrize("module", [measure_rate, noise])
-def test_wrong_use_is_a_sentence(module: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert module.main(["--candidates", "0"]) == 2
+def test_database(tmp_path: Path) -> None:
+    path = tmp_path / "database.json"
+    options = ["--records", "2000", "--processes", "2", "--each", "20"]
+    assert database.main([*options, "--work", str(tmp_path), "--json", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert found["claims"] == {"looked_up_in_under_a_millisecond": True, "no_record_lost": True}
+    assert [size["records"] for size in found["sizes"]] == [20, 200, 1000, 2000]
+    assert 500 < found["sizes"][-1]["bytes_a_record"] < 5000
+
+
+def test_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = runtime.small(tmp_path / "made.onnx")
+    monkeypatch.setattr(runtime, "model", lambda name: (made, {}))
+    path = tmp_path / "runtime.json"
+    options = ["--rounds", "2", "--work", str(tmp_path), "--json", str(path)]
+    assert runtime.main(options) in (0, 1)  # it has no weights to compare its size with
+    found = json.loads(path.read_text())
+    assert len(found["loads"]) == 2 and found["load_seconds"] > 0
+    assert set(found["around_a_call_seconds"]) == {"in_place", "copied"}
+
+
+@pytest.mark.parametrize(
+    ("module", "option"),
+    [
+        (measure_rate, "--candidates"),
+        (noise, "--candidates"),
+        (database, "--each"),
+        (runtime, "--rounds"),
+    ],
+)
+def test_wrong_use_is_a_sentence(
+    module: Any, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert module.main([option, "0"]) == 2
     assert "must be" in capsys.readouterr().err
