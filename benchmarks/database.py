@@ -88,7 +88,6 @@ def fill(path: Path, count: int) -> list[dict[str, float]]:
     machines = [target(number) for number in range(TARGETS)]
     tasks = [workload(number) for number in range(WORKLOADS)]
     sizes: list[dict[str, float]] = []
-    marks = {count // 100, count // 10, count // 2, count}
     with TuningDatabase.open(path) as database:
         for machine in machines:
             database.register_target(machine)
@@ -96,21 +95,18 @@ def fill(path: Path, count: int) -> list[dict[str, float]]:
             database.register(task)
         runs = {machine.digest: database.begin_run(machine.digest) for machine in machines}
         written = 0
-        while written < count:
-            with database.transaction():
-                for _ in range(min(BATCH, count - written)):
-                    machine = machines[written % TARGETS].digest
-                    task = tasks[written // TARGETS % WORKLOADS].key
-                    database.insert(record(rng, task, machine, runs[machine], written), 0)
-                    written += 1
-                    if written in marks:
-                        marks.discard(written)
-                        sizes.append({"records": written, "bytes": 0})
-            for entry in sizes:
-                if not entry["bytes"]:
-                    database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
-                    entry["bytes"] = path.stat().st_size
-    return [entry | {"bytes_a_record": entry["bytes"] / entry["records"]} for entry in sizes]
+        for mark in sorted({count // 100, count // 10, count // 2, count}):
+            while written < mark:
+                with database.transaction():
+                    for _ in range(min(BATCH, mark - written)):
+                        machine = machines[written % TARGETS].digest
+                        task = tasks[written // TARGETS % WORKLOADS].key
+                        database.insert(record(rng, task, machine, runs[machine], written), 0)
+                        written += 1
+            database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+            size = path.stat().st_size
+            sizes.append({"records": mark, "bytes": size, "bytes_a_record": size / mark})
+    return sizes
 
 
 def look_up(path: Path) -> dict[str, Any]:
