@@ -81,6 +81,8 @@ def tune(
     device: Device | None = None,
     cores: int | None = None,
     cache: str = "cold",
+    transfer: bool = True,
+    until: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     status: Status | None = None,
 ) -> TuneResult:
@@ -94,15 +96,20 @@ def tune(
     there, and ``target`` says what it is. ``cores`` is how many of this machine's may be used: by
     default those of one inference, with more the next candidates are built while one is measured.
     ``cache`` says where a kernel finds its weights: "cold" is in memory,
-    as in a model, "hot" in the CPU's caches. ``progress`` is called after each
+    as in a model, "hot" in the CPU's caches. With ``transfer`` the search begins with what the
+    database knows of similar tasks and targets. ``until`` ends it once the tasks together take no
+    longer than that: a time ("2.5ms"), or another engine's ("onnxruntime", "openvino:1.1" for 1.1
+    times as fast), timed here before the search. ``progress`` is called after each
     measurement, ``status`` with a line before each long step.
 
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
     (``KeyboardInterrupt``) is no error: ``result.search.stopped`` is then "interrupted".
     """
     from autotune.database import check_timing, open_database
+    from autotune.goal import Goal
     from autotune.measure.timing import CACHES, TimingPlan
     from autotune.search.budget import Budget
+    from autotune.search.plan import plan
     from autotune.search.settings import SearchSettings
     from autotune.target import check_measurable
 
@@ -111,7 +118,10 @@ def tune(
     if seconds is not None and not seconds > 0:
         raise InputError(f"the time for the search must be more than nothing, not {seconds} s")
     _check_sampler(sampler)
+    goal = None if until is None else Goal.parse(until)
     resolved = _resolve(target, threads, device.key if device is not None else "")
+    if goal is not None and goal.engine and resolved.device:
+        raise InputError(f"{goal.engine} cannot be timed on a device: give --until as a time")
     if device is not None:
         if cores is not None:
             raise InputError("--cores is about this machine, and --rpc measures on another one")
@@ -148,9 +158,16 @@ def tune(
         if trials is None and seconds is None:
             trials = TRIALS * len(tunable)
         budget = Budget(trials, seconds)
-        settings = SearchSettings(budget=budget, sampler=sampler, seed=seed, cache=cache)
-        _tell(status, f"searching schedules for {len(tunable)} tasks")
+        enough = None
+        if goal is not None:
+            if goal.engine:
+                _tell(status, f"timing {goal.engine}")
+            enough = goal.reached_at(Path(model), imported, resolved.threads)
+        settings = SearchSettings(
+            budget=budget, sampler=sampler, seed=seed, cache=cache, transfer=transfer, until=enough
+        )
         with open_database(database) as opened:
+            _tell(status, plan(tunable, resolved, opened, settings))
             summary = tune_tasks(
                 tunable,
                 resolved,

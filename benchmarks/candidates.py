@@ -40,6 +40,31 @@ def conv3x3(size: int, channels: int) -> Any:
     )
 
 
+def depthwise3x3(size: int, channels: int) -> Any:
+    """A Relax module: a 3x3 depthwise convolution that keeps its size, NHWC, constant weight."""
+    from tvm import relax
+
+    return _model(
+        (1, size, size, channels),
+        (3, 3, 1, channels),
+        lambda x, w: relax.op.nn.conv2d(
+            x,
+            w,
+            padding=(1, 1, 1, 1),
+            groups=channels,
+            data_layout="NHWC",
+            kernel_layout="HWIO",
+        ),
+    )
+
+
+def softmax(*shape: int) -> Any:
+    """A Relax module: softmax over the last axis."""
+    from tvm import relax
+
+    return _model(shape, (1,), lambda x, w: relax.op.nn.softmax(x, axis=-1))
+
+
 def _model(
     data: tuple[int, ...], weight: tuple[int, ...], operator: Callable[[Any, Any], Any]
 ) -> Any:

@@ -55,6 +55,22 @@ class CostModel(ABC):
         (even none), and groups of equal times.
         """
 
+    name = ""
+    """Of the model and its version: what ``ground_bytes`` is stored by."""
+
+    def ground(self, observations: Sequence[Observation]) -> None:  # noqa: B027
+        """Learn from other tasks and targets, once; every later ``fit`` goes on from there.
+
+        A model that cannot do that leaves this as it is, and learns from each run alone.
+        """
+
+    def ground_bytes(self) -> bytes:
+        """What ``ground`` learned, for ``read_ground`` of another process. Never a pickle."""
+        return b""
+
+    def read_ground(self, data: bytes) -> None:  # noqa: B027
+        """Take in what ``ground_bytes`` wrote; raises ``CostModelError`` for anything else."""
+
     @abstractmethod
     def rank(self, task: Task, target: Target, candidates: Sequence[Candidate]) -> Scores:
         """One score for each candidate, higher is better; ``-inf`` where its space refuses it.

@@ -109,13 +109,18 @@ def decision_features(
     if space.version != candidate.version:
         raise InvalidParameters(f"{space.name} is version {space.version}, not {candidate.version}")
     prefix = f"{space.name}/"
-    found = {prefix: 1.0}
+    found = space_feature(space)
     for name, value in space.features(task, target, candidate.parameters).items():
         found[prefix + name] = float(value)
     for name, choice in candidate.parameters.items():
         if isinstance(choice, str):
             found[f"{prefix}{name}={choice}"] = 1.0
     return found
+
+
+def space_feature(space: SearchSpace) -> dict[str, float]:
+    """What all candidates of ``space`` have in common."""
+    return {f"{space.name}/": 1.0}
 
 
 def features_or_none(

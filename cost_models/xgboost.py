@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Objective = Literal["regression", "pairwise"]
 
 KIND = "xgboost"
-FORMAT = 1
+FORMAT = 2
 """Raised whenever stored models of before would be read wrongly."""
 
 OWN_ENOUGH = 16
@@ -46,13 +47,57 @@ _BOOSTER: dict[Objective, dict[str, Any]] = {
 }
 
 
+@dataclass
+class _Trees:
+    """A fitted booster and the columns that it reads."""
+
+    booster: Any
+    schema: Schema
+
+    def predict(
+        self,
+        tasks: Sequence[tuple[Task, Target]],
+        rows: Sequence[Mapping[str, float]],
+        margin: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """One score a row, on top of ``margin``."""
+        matrix = self.schema.matrix(tasks, rows)
+        found: NDArray[np.float32] = self.booster.inplace_predict(
+            matrix, predict_type="margin", base_margin=margin, validate_features=False
+        )
+        return found
+
+    def to_bytes(self) -> bytes:
+        """One line of JSON, then XGBoost's UBJ."""
+        return _packed({"decisions": self.schema.decisions}, bytes(self.booster.save_raw("ubj")))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> _Trees:
+        """Read what ``to_bytes`` wrote; raises ``CostModelError``."""
+        import xgboost
+
+        # XGBoost aborts the process on some truncated files: it sees whole ones only.
+        told, trees = _unpacked(data)
+        booster = xgboost.Booster({"nthread": 1})
+        try:
+            booster.load_model(bytearray(trees))
+            return cls(booster, Schema(tuple(told["decisions"])))
+        except (KeyError, TypeError) as error:
+            raise CostModelError(f"not a stored cost model: {error!r}") from None
+        except xgboost.core.XGBoostError as error:
+            raise CostModelError(f"XGBoost cannot read the trees: {error}") from None
+
+
 class XGBoostModel(CostModel):
     """Ranks by boosted trees, fitted anew from all observations in some tens of milliseconds.
 
     ``objective`` is "regression" (log throughput, normalised within each task) or "pairwise"
     (order within each task). Failures count as worse than the slowest of their task. Equal
-    observations in equal order and an equal ``seed`` give an equal model.
+    observations in equal order and an equal ``seed`` give an equal model. After ``ground`` the
+    trees of ``fit`` only correct those of other tasks.
     """
+
+    name = f"{KIND}-{FORMAT}"
 
     def __init__(
         self, objective: Objective = "regression", *, rounds: int = 80, seed: int = 0
@@ -60,24 +105,35 @@ class XGBoostModel(CostModel):
         self.objective: Objective = objective
         self.rounds = rounds
         self.seed = seed
-        self._booster: Any = None
-        self._schema = Schema(())
+        self._own_trees: _Trees | None = None
+        self._ground: _Trees | None = None
         self._own: dict[str, int] = {}
         self._kin: dict[str, int] = {}
+        self._ground_kin: dict[str, int] = {}
+
+    def ground(self, observations: Sequence[Observation]) -> None:
+        """Trees of all that earlier searches saw, which later trees correct."""
+        self._ground_kin = {}
+        for seen in observations:
+            kind = kind_of(seen.task)
+            self._ground_kin[kind] = self._ground_kin.get(kind, 0) + 1
+        self._ground = self._trained(observations, None) if len(observations) > 1 else None
 
     def fit(self, observations: Sequence[Observation]) -> None:
         """Replace the trees by new ones; needs two observations to say anything at all."""
-        self._own, self._kin = {}, {}
+        self._own, self._kin = {}, dict(self._ground_kin)
         for seen in observations:
             key, kind = _key(seen.task, seen.target), kind_of(seen.task)
             self._own[key] = self._own.get(key, 0) + 1
             self._kin[kind] = self._kin.get(kind, 0) + 1
-        self._booster = None
-        if len(observations) < 2:
-            return
+        self._own_trees = None
+        if len(observations) > 1:
+            self._own_trees = self._trained(observations, self._ground)
+
+    def _trained(self, observations: Sequence[Observation], ground: _Trees | None) -> _Trees:
         import xgboost
 
-        self._schema = Schema.of(seen.features for seen in observations)
+        schema = Schema.of(seen.features for seen in observations)
         # Pairs are drawn within a group, which must lie together.
         order = sorted(
             range(len(observations)),
@@ -86,11 +142,12 @@ class XGBoostModel(CostModel):
         sorted_ = [observations[i] for i in order]
         keys = [_key(seen.task, seen.target) for seen in sorted_]
         groups = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        tasks = [(seen.task, seen.target) for seen in sorted_]
+        rows = [seen.features for seen in sorted_]
         data = xgboost.DMatrix(
-            self._schema.matrix(
-                [(seen.task, seen.target) for seen in sorted_], [seen.features for seen in sorted_]
-            ),
+            schema.matrix(tasks, rows),
             label=self._labels(sorted_, keys),
+            base_margin=None if ground is None else ground.predict(tasks, rows),
             qid=[groups[key] for key in keys] if self.objective == "pairwise" else None,
             nthread=1,
         )
@@ -106,7 +163,7 @@ class XGBoostModel(CostModel):
             "verbosity": 0,
             **_BOOSTER[self.objective],
         }
-        self._booster = xgboost.train(settings, data, self.rounds)
+        return _Trees(xgboost.train(settings, data, self.rounds), schema)
 
     def _labels(self, seen: Sequence[Observation], keys: Sequence[str]) -> NDArray[np.float32]:
         import numpy as np
@@ -129,74 +186,93 @@ class XGBoostModel(CostModel):
         return labels
 
     def rank(self, task: Task, target: Target, candidates: Sequence[Candidate]) -> Scores:
-        """Scores of the trees; all zero (but for what is refused) before the first ``fit``."""
+        """Scores of the trees; all zero (but for what is refused) before anything was learned."""
         import numpy as np
 
         scores = np.full(len(candidates), -np.inf)
-        rows = [features_or_none(task, target, candidate) for candidate in candidates]
-        valid = [i for i, row in enumerate(rows) if row is not None]
+        found = [features_or_none(task, target, candidate) for candidate in candidates]
+        valid = [i for i, row in enumerate(found) if row is not None]
         if not valid:
             return scores
-        if self._booster is None:
-            scores[valid] = 0.0
-            return scores
-        matrix = self._schema.matrix(
-            [(task, target)] * len(valid), [row for row in rows if row is not None]
-        )
-        scores[valid] = self._booster.inplace_predict(matrix, validate_features=False)
+        tasks = [(task, target)] * len(valid)
+        rows = [row for row in found if row is not None]
+        value = None if self._ground is None else self._ground.predict(tasks, rows)
+        if self._own_trees is not None:
+            value = self._own_trees.predict(tasks, rows, value)
+        scores[valid] = 0.0 if value is None else value
         return scores
 
     def trust(self, task: Task, target: Target) -> float:
         """Grows with the task's own observations; at most a half from others of its kind."""
-        if self._booster is None:
+        if self._own_trees is None and self._ground is None:
             return 0.0
         own = self._own.get(_key(task, target), 0)
-        kin = self._kin.get(kind_of(task), 0) - own
+        kin = (self._kin or self._ground_kin).get(kind_of(task), 0) - own
         return max(min(1.0, own / OWN_ENOUGH), 0.5 if kin >= KIN_ENOUGH else 0.0)
 
+    def ground_bytes(self) -> bytes:
+        """A line of JSON, then the trees."""
+        trees = b"" if self._ground is None else self._ground.to_bytes()
+        return _packed({"kin": self._ground_kin}, trees)
+
+    def read_ground(self, data: bytes) -> None:
+        """Read what ``ground_bytes`` wrote; raises ``CostModelError``."""
+        stored, trees = _unpacked(data)
+        try:
+            kin = {str(kind): int(count) for kind, count in stored["kin"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CostModelError(f"not a stored cost model: {error!r}") from None
+        self._ground = _Trees.from_bytes(trees) if trees else None
+        self._ground_kin = kin
+
     def to_bytes(self) -> bytes:
-        """One line of JSON that describes the model, then XGBoost's UBJ (nothing if not fitted)."""
-        trees = b"" if self._booster is None else bytes(self._booster.save_raw("ubj"))
+        """One line of JSON that describes the model, then its trees, then its ground."""
+        trees = b"" if self._own_trees is None else self._own_trees.to_bytes()
         described = {
-            "kind": KIND,
-            "format": FORMAT,
-            "sha256": hashlib.sha256(trees).hexdigest(),
             "objective": self.objective,
             "rounds": self.rounds,
             "seed": self.seed,
-            "decisions": self._schema.decisions,
             "own": self._own,
             "kin": self._kin,
+            "trees": len(trees),
         }
-        return json.dumps(described).encode() + b"\n" + trees
+        return _packed(described, trees + self.ground_bytes())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Read what ``to_bytes`` wrote; raises ``CostModelError``."""
-        head, _, trees = data.partition(b"\n")
+        stored, rest = _unpacked(data)
         try:
-            stored = json.loads(head)
-            if stored["kind"] != KIND or stored["format"] != FORMAT:
-                raise CostModelError(
-                    f"stored as {stored['kind']} {stored['format']}, expected {KIND} {FORMAT}"
-                )
-            # XGBoost aborts the process on some truncated files: it sees whole ones only.
-            if hashlib.sha256(trees).hexdigest() != stored["sha256"]:
-                raise CostModelError("the stored cost model is damaged: its digest does not fit")
             made = cls(stored["objective"], rounds=stored["rounds"], seed=stored["seed"])
-            made._schema = Schema(tuple(stored["decisions"]))
             made._own, made._kin = dict(stored["own"]), dict(stored["kin"])
-        except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            size = int(stored["trees"])
+        except (KeyError, TypeError, ValueError) as error:
             raise CostModelError(f"not a stored cost model: {error!r}") from None
-        if trees:
-            import xgboost
-
-            made._booster = xgboost.Booster({"nthread": 1})
-            try:
-                made._booster.load_model(bytearray(trees))
-            except xgboost.core.XGBoostError as error:
-                raise CostModelError(f"XGBoost cannot read the trees: {error}") from None
+        made._own_trees = _Trees.from_bytes(rest[:size]) if size else None
+        made.read_ground(rest[size:])
         return made
+
+
+def _packed(described: Mapping[str, Any], rest: bytes) -> bytes:
+    """One line of JSON, then ``rest``, which it holds the digest of."""
+    digest = hashlib.sha256(rest).hexdigest()
+    told = {"kind": KIND, "format": FORMAT, "sha256": digest, **described}
+    return json.dumps(told).encode() + b"\n" + rest
+
+
+def _unpacked(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """What ``_packed`` was given; raises ``CostModelError``."""
+    head, _, rest = data.partition(b"\n")
+    try:
+        stored = json.loads(head)
+        kind, version, digest = stored["kind"], stored["format"], stored["sha256"]
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CostModelError(f"not a stored cost model: {error!r}") from None
+    if (kind, version) != (KIND, FORMAT):
+        raise CostModelError(f"stored as {kind} {version}, expected {KIND} {FORMAT}")
+    if hashlib.sha256(rest).hexdigest() != digest:
+        raise CostModelError("the stored cost model is damaged: its digest does not fit")
+    return stored, rest
 
 
 @lru_cache(maxsize=64)

@@ -27,6 +27,9 @@ class SearchSpace(ABC):
     version: ClassVar[int] = 1
     priority: ClassVar[int] = 0
     """Among several spaces that match, the default of the one with the highest priority is used."""
+    compiles: ClassVar[bool] = False
+    """Whether parameters and features of a task take a compiler: then nobody asks for those of
+    thousands of tasks."""
 
     @abstractmethod
     def matches(self, task: Task, target: Target) -> bool:

@@ -147,6 +147,15 @@ VERIFIED = """CREATE VIEW verified AS
     ORDER BY holds, r.id DESC"""
 
 
+# What a cost model learned from so many records: made again when there are many more.
+COST_MODELS = """CREATE TABLE cost_models (
+        name TEXT PRIMARY KEY NOT NULL,
+        records INTEGER NOT NULL CHECK (records >= 0),
+        time TEXT NOT NULL,
+        model BLOB NOT NULL
+    ) STRICT"""
+
+
 @migrations(name="0001_tables")
 def _tables(db: Database) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -163,3 +172,8 @@ def _views(db: Database) -> None:
 @migrations(name="0003_verified")
 def _verified(db: Database) -> None:
     db.execute(VERIFIED)
+
+
+@migrations(name="0004_cost_models")
+def _cost_models(db: Database) -> None:
+    db.execute(COST_MODELS)

@@ -276,6 +276,22 @@ def prune(
     )
 
 
+@app.command()
+def study(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The SQLite file to write.")],
+    db: Db = DEFAULT,
+    workload: WorkloadOption = None,
+    target: TargetOption = None,
+) -> None:
+    """Write Optuna studies of the tasks, for optuna-dashboard and optuna.visualization."""
+    from autotune.search.storage import write_studies
+
+    with _reading(db) as database:
+        only = workload_meant(database, workload), target_meant(database, target)
+        count = write_studies(database, output, *only)
+    typer.echo(f"{count} studies written to {output}: optuna-dashboard sqlite:///{output}")
+
+
 # Files
 
 

@@ -77,6 +77,16 @@ def tune(
     cache: Annotated[
         str, typer.Option(help="cold or hot: where a kernel finds its weights when it is timed.")
     ] = "cold",
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="End once fast enough: 2.5ms, onnxruntime, or openvino:1.1 (times as fast).",
+        ),
+    ] = None,
+    transfer: Annotated[
+        bool, typer.Option(help="Begin with what the database knows of similar tasks.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Search schedules for MODEL on this machine; run again to continue where it ended."""
@@ -98,6 +108,8 @@ def tune(
                 device=_device(rpc, key, rpc_wait, rpc_cc),
                 cores=cores,
                 cache=cache,
+                until=until,
+                transfer=transfer,
                 progress=told.progress,
                 status=told.status,
             )
@@ -112,7 +124,10 @@ def tune(
         raise Interrupted(result.search.message)
     if not as_json:
         _print(result)
-    if result.search.stopped == "all_failed":
+    missed = until is not None and result.search.stopped != "reached"
+    if missed:
+        say(f"The target {until} was not reached: run it again to go on.")
+    if result.search.stopped == "all_failed" or missed:
         raise typer.Exit(1)
 
 

@@ -15,6 +15,7 @@ from autotune.measure.base import Runner, TaskNotMeasurable
 from autotune.search.budget import Standing, next_task
 from autotune.search.contest import hold_finals, seconds_needed
 from autotune.search.drift import DriftLog
+from autotune.search.knowledge import Knowledge, grounded
 from autotune.search.progress import Progress, SearchSummary, Stopped
 from autotune.search.recording import target_row, versions_text, workload_row
 from autotune.search.settings import SearchSettings
@@ -76,13 +77,23 @@ def tune_tasks(
     state = SearchState(target, chosen, run, [TaskState(study) for study in studies], drift)
     for task in state.tasks:
         task.restore(database)
+    if chosen.transfer:
+        known = Knowledge(database, target)
+        if cost_model is not None:
+            grounded(cost_model, database, target, known)
+        for task in state.tasks:
+            task.study.seeds = known.seeds(task.study.joint)
     search = _Search(state, runner, database, cost_model, told)
     try:
-        stopped = search.run()
-        if stopped != "all_failed":
-            hold_finals(
-                state, runner, database, lambda task: told(progress_of(state, "finals", task))
-            )
+        while True:
+            stopped = search.run()
+            if stopped != "all_failed":
+                hold_finals(
+                    state, runner, database, lambda task: told(progress_of(state, "finals", task))
+                )
+            # Side by side the winners may turn out to be slower than they looked: then on it goes.
+            if stopped != "reached" or state.reached:
+                break
     except KeyboardInterrupt:
         stopped = "interrupted"
     database.finish_run(run)
@@ -154,6 +165,8 @@ class _Search:
                 return "time"
             if state.new >= self.settings.give_up and not state.succeeded:
                 return "all_failed"
+            if state.reached:
+                return "reached"
             index = next_task([self._standing(task) for task in state.tasks])
             if index is None:
                 return "converged" if state.succeeded or not state.new else "all_failed"
@@ -199,7 +212,8 @@ class _Search:
         came = 0
         try:
             for measurement in self.runner.run(study.task, asked):
-                self.database.add(state.record(study.task, measurement))
+                origin = study.origin(measurement.candidate)
+                self.database.add(state.record(study.task, measurement, origin))
                 study.tell(measurement)
                 state.new += 1
                 came += 1

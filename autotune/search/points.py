@@ -113,6 +113,20 @@ def neighbour(distribution: BaseDistribution, value: Any, rng: np.random.Generat
     return values[other + (other >= place)]
 
 
+def nearest(distribution: BaseDistribution, value: Any) -> Any:
+    """The value of ``distribution`` closest to ``value``; None where nothing there compares."""
+    values = values_of(distribution)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if values is None:
+        low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+        return min(max(value, low), high) if number else None
+    same = [other for other in values if other == value and type(other) is type(value)]
+    if same or not number:
+        return same[0] if same else None
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    return min(numbers, key=lambda other: abs(other - value), default=None)
+
+
 def mutate(
     point: Mapping[str, Any],
     distributions: Mapping[str, BaseDistribution],

@@ -12,9 +12,9 @@ from search_spaces.task import Candidate, Task
 
 Stage = Literal["search", "finals"]
 
-Stopped = Literal["budget", "time", "converged", "interrupted", "all_failed"]
-"""Why a search ended: its trials or its time were used up, nothing more was to be gained, the user
-stopped it, or the first candidates of everything failed."""
+Stopped = Literal["budget", "time", "converged", "reached", "interrupted", "all_failed"]
+"""Why a search ended: its trials or its time were used up, nothing more was to be gained, the model
+is as fast as was asked for, the user stopped it, or the first candidates of everything failed."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ class SearchSettings:
     learns. The ``finalists`` fastest of a task are measured again with its default in ``rounds``
     turns (0: no finals). If the first ``give_up`` candidates of everything fail, the search stops;
     if those of one task do, that task is set aside. ``cache`` notes how the runner times
-    (``autotune.measure.timing.TimingPlan``).
+    (``autotune.measure.timing.TimingPlan``). With ``transfer`` the search begins with what the
+    database knows of other tasks, and of other targets of this class. It ends early once the sum of
+    calls × best over all tasks is at most ``until`` seconds, by the finals.
     """
 
     budget: Budget = field(default_factory=Budget)
@@ -31,6 +33,8 @@ class SearchSettings:
     give_up: int = 8
     patience: Patience = field(default_factory=Patience)
     cache: str = "cold"
+    transfer: bool = True
+    until: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch", "give_up"):
@@ -49,4 +53,6 @@ class SearchSettings:
             "finalists": self.finalists,
             "rounds": self.rounds,
             "cache": self.cache,
+            "transfer": self.transfer,
+            "until": self.until,
         }

@@ -14,7 +14,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import AutotuneError
-from autotune.search.points import Point, count_of, draw_point, mutate, suggest, values_of
+from autotune.search.points import (
+    Point,
+    count_of,
+    draw_point,
+    mutate,
+    nearest,
+    suggest,
+    values_of,
+)
 from cost_models.features import features_or_none
 from search_spaces.base import SearchSpace
 from search_spaces.registry import spaces_for
@@ -147,6 +155,25 @@ class JointSpace:
                 return None
             made[f"{space.name}.{name}"] = value
         return made if len(made) == len(own) + 1 else None
+
+    def adapted(self, candidate: Candidate) -> Candidate | None:
+        """``candidate`` of a similar task as one of this: numbers as near as its choices allow.
+
+        What it does not say, or says in a word that is no choice here, is as in the default. None
+        where its space does not match this task, or is of another version.
+        """
+        space = self.spaces.get(candidate.space)
+        if space is None or space.version != candidate.version:
+            return None
+        made: dict[str, Any] = dict(space.default(self.task, self.target))
+        cut = len(space.name) + 1
+        for parameter, distribution in self._own[space.name].items():
+            name = parameter[cut:]
+            if name in candidate.parameters:
+                value = nearest(distribution, candidate.parameters[name])
+                if value is not None:
+                    made[name] = value
+        return Candidate(space.name, space.version, made)
 
     def suggest(self, trial: Trial) -> Candidate:
         """Define-by-run: let the trial's sampler choose the space, then its parameters."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from autotune.measure.base import Measurement
 from autotune.search.drift import DriftLog
@@ -96,16 +98,28 @@ class SearchState:
     new: int = 0
     begun: float = field(default_factory=time.monotonic)
 
-    def record(self, task: Task, measurement: Measurement) -> Record:
-        """A first look as it is stored."""
+    def record(
+        self, task: Task, measurement: Measurement, origin: Mapping[str, Any] | None = None
+    ) -> Record:
+        """A first look as it is stored; ``origin`` says which task the candidate is from."""
         drift = self.drift.note(measurement.drift_seconds)
-        extra = {} if drift is None else {"drift": drift}
+        extra: dict[str, Any] = {} if drift is None else {"drift": drift}
+        if origin is not None:
+            extra["warm_start"] = dict(origin)
         return record_of(task, self.target, measurement, run=self.run, extra=extra)
 
     @property
     def done(self) -> int:
         """Measured candidates of all runs."""
         return sum(task.study.trials for task in self.tasks)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the model is as fast as was asked for, by all that is known of every task."""
+        if self.settings.until is None or not all(task.succeeded for task in self.tasks):
+            return False
+        timed = ((task.study.task.calls, task.seconds) for task in self.tasks)
+        return sum(n * seconds[0] for n, seconds in timed if seconds) <= self.settings.until
 
     @property
     def elapsed(self) -> float:

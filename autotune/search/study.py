@@ -6,14 +6,15 @@ The study lives in memory and is made again from the records of the database.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autotune.errors import InputError
 from autotune.measure.base import Measurement
 from autotune.measure.outcome import Measured
 from autotune.search.guides import FAILED, TaskGuide
+from autotune.search.knowledge import Seed
 from autotune.search.space import JointSpace, candidate_of
 from cost_models.base import CostModel, Observation
 from search_spaces.base import SearchSpace
@@ -80,6 +81,8 @@ class TaskStudy:
         self.joint = JointSpace(task, target, spaces)
         self.patience = Patience() if patience is None else patience
         self.default = self.joint.defaults()[0]
+        self.seeds: Sequence[Seed] = ()
+        """Candidates to begin with, after the default."""
         self.default_seconds: float | None = None
         self.best: Best | None = None
         self.history: list[float] = []
@@ -160,13 +163,14 @@ class TaskStudy:
         return self.exhausted or self.converged
 
     def ask(self, count: int = 1) -> list[Candidate]:
-        """Up to ``count`` new candidates: the default first, then those of the other spaces.
+        """Up to ``count`` new candidates: the default first, ``seeds``, the other spaces' defaults.
 
         None of them was measured or asked before. Fewer, or none, where the spaces hold no more
         (``exhausted`` is then set). Each must be told, or given back by ``forget``.
         """
         made: list[Candidate] = []
-        for candidate in self.joint.defaults():
+        own, *others = self.joint.defaults()
+        for candidate in (own, *(seed.candidate for seed in self.seeds), *others):
             if len(made) < count and not self._known(candidate):
                 self._enqueue(candidate)
                 made.append(candidate)
@@ -177,6 +181,11 @@ class TaskStudy:
                 break
             made.append(found)
         return made
+
+    def origin(self, candidate: Candidate) -> Mapping[str, Any] | None:
+        """Where a candidate came from that was given as one of ``seeds``; None for any other."""
+        found = (seed.origin for seed in self.seeds if seed.candidate.key == candidate.key)
+        return next(found, None)
 
     def _known(self, candidate: Candidate) -> bool:
         return candidate.key in self.measured or candidate.key in self._pending

@@ -103,5 +103,6 @@ def _message(state: SearchState, stopped: Stopped, measured: int) -> str:
         "budget": "The trials are used up",
         "time": "The time is used up",
         "converged": "Nothing more is to be gained",
+        "reached": "The model is as fast as was asked for",
     }
     return f"{ends[stopped]}: {kept}, {measured} tasks have a right schedule."

@@ -47,6 +47,7 @@ class SketchSpace(SearchSpace):
     name = "cpu.sketch"
     version = 1
     priority = -5
+    compiles = True
 
     def matches(self, task: Task, target: Target) -> bool:
         if target.kind != "llvm":

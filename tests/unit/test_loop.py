@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -299,3 +300,35 @@ def test_the_cost_model_beats_random_in_the_loop(tmp_path):
                 # By the formula, not by the noisy times that it was chosen by.
                 best.append(latency(TASKS[0], summary.tasks[0].winner))
     assert statistics.mean(found["cost-model"]) < 0.9 * statistics.mean(found["random"])
+
+
+def test_it_ends_when_the_model_is_as_fast_as_was_asked_for(database):
+    calls = sum(task.calls for task in TASKS)
+    assert calls == 6
+    summary = tune_tasks(
+        TASKS, TARGET, AnalyticRunner(TARGET, latency), database, settings(500, until=17e-3)
+    )
+    assert summary.stopped == "reached"
+    assert summary.latency <= 17e-3
+    assert summary.new < 400
+    assert all(task.seconds for task in summary.tasks)
+
+
+def test_a_goal_that_only_lucky_first_looks_reach_is_not_reached(database):
+    class Lucky(AnalyticRunner):
+        """First looks seem twice as fast as they are."""
+
+        def run(self, task, candidates):
+            for found in super().run(task, candidates):
+                key = found.candidate.key
+                again = sum(candidate.key == key for _, candidate in self.measured) > 1
+                if isinstance(found.outcome, Measured) and not again:
+                    samples = tuple(s / 2 for s in found.outcome.samples)
+                    outcome = replace(found.outcome, seconds=min(samples), samples=samples)
+                    found = replace(found, outcome=outcome)
+                yield found
+
+    runner = Lucky(TARGET, latency)
+    summary = tune_tasks(TASKS[:2], TARGET, runner, database, settings(60, until=4e-3))
+    assert summary.stopped == "budget"
+    assert summary.latency > 4e-3
