@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from autotune.measure.timing import TimingPlan
     from autotune.measure.tracker import Device
     from autotune.search.progress import Progress, SearchSummary
-    from autotune.search.study import SamplerFactory
+    from autotune.search.samplers import SamplerFactory
     from autotune.search.verification import Verification
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -110,6 +110,7 @@ def tune(
     from autotune.measure.timing import CACHES, TimingPlan
     from autotune.search.budget import Budget
     from autotune.search.plan import plan
+    from autotune.search.samplers import SamplerChoice
     from autotune.search.settings import SearchSettings
     from autotune.target import check_measurable
 
@@ -117,7 +118,8 @@ def tune(
         raise InputError(f"the number of trials must be 1 or more, not {trials}")
     if seconds is not None and not seconds > 0:
         raise InputError(f"the time for the search must be more than nothing, not {seconds} s")
-    _check_sampler(sampler)
+    if isinstance(sampler, str):
+        SamplerChoice.parse(sampler)
     goal = None if until is None else Goal.parse(until)
     resolved = _resolve(target, threads, device.key if device is not None else "")
     if goal is not None and goal.engine and resolved.device:
@@ -374,13 +376,6 @@ def _schedules(fused: FusedModel, database: str | Path | None) -> dict[str, Chos
         return {}
     with open_database(database, create=False, read_only=True) as opened:
         return chosen_from(opened, fused)
-
-
-def _check_sampler(sampler: str | SamplerFactory) -> None:
-    from autotune.search.study import SAMPLERS
-
-    if isinstance(sampler, str) and sampler not in SAMPLERS:
-        raise InputError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
 
 
 def _runner(

@@ -45,7 +45,13 @@ def tune(
     output: Annotated[
         Path | None, typer.Option(help="Where to write the compiled artifact.")
     ] = None,
-    sampler: Annotated[str, typer.Option(help="cost-model, tpe or random.")] = "cost-model",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[:SETTING=VALUE,...]",
+            help="cost-model, tpe or random, with settings such as cost-model:epsilon=0.2.",
+        ),
+    ] = "cost-model",
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     rpc: Annotated[
         str | None,

@@ -18,6 +18,7 @@ from autotune.search.drift import DriftLog
 from autotune.search.knowledge import Knowledge, grounded
 from autotune.search.progress import Progress, SearchSummary, Stopped
 from autotune.search.recording import target_row, versions_text, workload_row
+from autotune.search.samplers import SamplerChoice
 from autotune.search.settings import SearchSettings
 from autotune.search.state import SearchState, TaskState
 from autotune.search.study import TaskStudy
@@ -102,7 +103,8 @@ def tune_tasks(
 
 def _cost_model(settings: SearchSettings) -> CostModel | None:
     """The model that all tasks share, where the sampler is guided by one."""
-    if settings.sampler != "cost-model":
+    chosen = settings.sampler
+    if not isinstance(chosen, str) or SamplerChoice.parse(chosen).name != "cost-model":
         return None
     from cost_models.xgboost import XGBoostModel
 

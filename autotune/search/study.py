@@ -6,15 +6,15 @@ The study lives in memory and is made again from the records of the database.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autotune.errors import InputError
 from autotune.measure.base import Measurement
 from autotune.measure.outcome import Measured
-from autotune.search.guides import FAILED, TaskGuide
+from autotune.search.guides import FAILED
 from autotune.search.knowledge import Seed
+from autotune.search.samplers import SamplerChoice, SamplerFactory
 from autotune.search.space import JointSpace, candidate_of
 from cost_models.base import CostModel, Observation
 from search_spaces.base import SearchSpace
@@ -24,12 +24,6 @@ from tuning_db.records import Record
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.study import Study
-
-SAMPLERS = ("cost-model", "tpe", "random")
-"""The samplers that are known by name."""
-
-SamplerFactory = Callable[[int], "BaseSampler"]
-"""Makes an Optuna sampler of a seed."""
 
 DUPLICATES = 16
 """How often a sampler may propose what is known already before a random point takes its place."""
@@ -72,9 +66,9 @@ class TaskStudy:
     ) -> None:
         """Start a study without trials.
 
-        ``sampler`` is one of ``SAMPLERS`` or makes one from a seed; ``model`` guides "cost-model"
-        and is fitted by the caller. Raises ``InputError`` for a sampler of another name and
-        ``NoSpace`` where no space matches.
+        ``sampler`` is what ``SamplerChoice.parse`` reads, or makes one from a seed; ``model``
+        guides "cost-model" and is fitted by the caller. Raises ``InputError`` for a sampler of
+        another name and ``NoSpace`` where no space matches.
         """
         self.task = task
         self.target = target
@@ -101,30 +95,11 @@ class TaskStudy:
     def _sampler(
         self, sampler: str | SamplerFactory, model: CostModel | None, seed: int
     ) -> BaseSampler:
-        from optuna.samplers import RandomSampler, TPESampler
-
         # Two tasks of one run must not walk through their spaces in step.
         own = (seed + int(self.task.workload.key[:6] or "0", 36)) % 2**31
         if not isinstance(sampler, str):
             return sampler(own)
-        if sampler == "random":
-            return RandomSampler(seed=own)
-        if sampler == "tpe":
-            import warnings
-
-            with warnings.catch_warnings():  # groups are marked as experimental
-                warnings.simplefilter("ignore")
-                # The parameters of the spaces not chosen are missing: only groups take that.
-                return TPESampler(seed=own, multivariate=True, group=True)
-        if sampler == "cost-model":
-            from autotune.search.sampler import CostModelSampler
-            from cost_models.xgboost import XGBoostModel
-
-            guide = TaskGuide(self.joint, model or XGBoostModel(seed=own), fit=model is None)
-            return CostModelSampler(guide, seed=own)
-        raise InputError(
-            f"There is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}."
-        )
+        return SamplerChoice.parse(sampler).make(self.joint, model, own)
 
     @staticmethod
     def _create(sampler: BaseSampler) -> Study:

@@ -11,8 +11,9 @@ from autotune.measure.outcome import BuildFailed, Crashed, Measured, TimedOut
 from autotune.search.guides import FAILED
 from autotune.search.recording import record_of, target_row, workload_row
 from autotune.search.sampler import CostModelSampler
+from autotune.search.samplers import SAMPLERS, SamplerChoice
 from autotune.search.space import JointSpace, NoSpace
-from autotune.search.study import SAMPLERS, Patience, TaskStudy
+from autotune.search.study import Patience, TaskStudy
 from search_spaces import registry
 from search_spaces.task import Candidate
 from tests.unit.search_landscape import TARGET, PlainSpace, TileSpace, latency, make_task
@@ -225,3 +226,26 @@ def test_a_record_keeps_the_cause():
     detail = json.loads(record.detail)
     assert detail["signal"] == 11 and detail["stage"] == "run"
     assert detail["stages"] == {"build": 0.2}
+
+
+def test_samplers_are_chosen_with_their_settings():
+    sampler = TaskStudy(make_task(), TARGET, sampler="cost-model:epsilon=0.5,pool=64")
+    assert (sampler.optuna_study.sampler.epsilon, sampler.optuna_study.sampler.pool) == (0.5, 64)
+    assert SamplerChoice.parse("tpe:n_startup_trials=5").options == {"n_startup_trials": 5}
+    TaskStudy(make_task(), TARGET, sampler="tpe:n_startup_trials=5,n_ei_candidates=8").ask(3)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("best", "no sampler 'best': choose one of cost-model, tpe, random"),
+        ("random:seed=1", "random has no setting 'seed': what can be set is nothing"),
+        ("tpe:epsilon=1", "what can be set is n_startup_trials, n_ei_candidates"),
+        ("cost-model:epsilon=much", "must be a number, not 'much'"),
+        ("cost-model:epsilon=1.5", "between 0 and 1"),
+        ("cost-model:pool=0", "1 or more"),
+    ],
+)
+def test_wrong_settings_are_explained(text, words):
+    with pytest.raises(InputError, match=words):
+        SamplerChoice.parse(text)
