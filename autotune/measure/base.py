@@ -30,6 +30,8 @@ class Measurement:
     schedule is made again without the space. ``seconds`` is what each stage took
     ("schedule", "build", "verify", "run"). ``drift_seconds`` is what a fixed kernel took just
     before and after, the slower of both: it tells a disturbed machine. None: not known.
+    ``module`` is a digest of what was built, "" where that is not known. ``same_as`` is the key of
+    a candidate that made the same module, from which the outcome was taken; "" for a measurement.
     """
 
     candidate: Candidate
@@ -37,6 +39,8 @@ class Measurement:
     trace: str
     seconds: dict[str, float]
     drift_seconds: float | None = None
+    module: str = ""
+    same_as: str = ""
 
 
 class TaskNotMeasurable(AutotuneError):

@@ -44,6 +44,13 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:_LONGEST]
 
 
+def digest_of(module: Any) -> str:
+    """Equal for equal modules, in every process, whatever parameters led to them."""
+    import tvm_ffi
+
+    return f"{tvm_ffi.structural_hash(module, map_free_vars=True):016x}"
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation was refused: Python's error, or C++'s in TVM's clothes."""
     text = str(error)
@@ -160,11 +167,12 @@ def _read(descriptor: int, types: Sequence[TensorType], offset: int) -> list[Arr
 def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
     """Take one candidate through its stages, telling the parent when each begins and ends.
 
-    With ``message["wait"]`` it waits when it is built, until it is told to run.
+    It ends at once where its module is one of ``message["known"]``. With ``message["wait"]`` it
+    waits when it is built, until it is told to run.
     """
     from search_spaces.scheduling import schedule
 
-    stage, trace = "schedule", ""
+    stage, trace, module = "schedule", "", ""
     seconds: dict[str, float] = {}
     drift: list[float] = []
     started = time.perf_counter()
@@ -182,7 +190,10 @@ def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict
         if job.device is None:
             job.places.build_on(message["cores"])
         scheduled = schedule(job.task, job.target, candidate)
-        trace = scheduled.trace
+        trace, module = scheduled.trace, digest_of(scheduled.module)
+        if module in message["known"]:
+            seconds[stage] = time.perf_counter() - started
+            return {"same": module, "trace": trace, "seconds": seconds}
         enter("build")
         if job.device is None:
             kernel = build_kernel(scheduled.module, job.task.workload, job.target)
@@ -216,7 +227,7 @@ def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict
             outcome = Crashed(stage, 0, brief(error))
     seconds[stage] = time.perf_counter() - started
     told = {"outcome": wire.outcome_message(outcome), "trace": trace, "seconds": seconds}
-    return told | {"drift": drift[0] if drift else None}
+    return told | {"drift": drift[0] if drift else None, "module": module}
 
 
 def _run(

@@ -12,7 +12,7 @@ import signal
 import time
 from abc import abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from autotune.errors import AutotuneError
@@ -56,7 +56,8 @@ class WorkerRunner(Runner):
     When a candidate crashes, hangs, eats memory or computes something wrong, its outcome says why.
     ``incumbents`` holds the best time in seconds by workload key: a candidate that is clearly
     slower is stopped early. It is kept up to date here, and may be filled from a database before.
-    Belongs to one thread.
+    A candidate that makes the same module as another one that was measured is not built: the
+    outcome is known. Belongs to one thread.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class WorkerRunner(Runner):
         self._seed = seed
         self._threads = threads
         self._references: dict[str, Reference] = {}
+        self._modules: dict[str, dict[str, Measurement]] = {}
+        """By workload key, what was measured by the digest of its module."""
         self._lanes = [Lane() for _ in range(lanes)]
         self._measuring = list(measuring)
         self._zygote: Zygote | None = Zygote(threads, self._plugins)
@@ -287,7 +290,7 @@ class WorkerRunner(Runner):
         candidate is built, on ``cores``, until it is told to go on. Closed early, it ends the
         worker.
         """
-        stage, trace = "schedule", ""
+        stage, trace, module = "schedule", "", ""
         seconds: dict[str, float] = {}
         drift: float | None = None
         outcome: Outcome
@@ -302,6 +305,7 @@ class WorkerRunner(Runner):
                     "best": self.incumbents.get(task.workload.key),
                     "wait": wait,
                     "cores": list(cores),
+                    "known": self._made_by_others(task, candidate),
                 }
             )
             deadline = time.monotonic() + self.limits.build_seconds
@@ -310,6 +314,17 @@ class WorkerRunner(Runner):
                 deadline = self._entered(message, worker, deadline)
             done = message["done"]
             self._excuse(stage, "", done)
+            if "same" in done:
+                worker.noise()
+                twin = self._modules[task.workload.key][done["same"]]
+                return replace(
+                    twin,
+                    candidate=candidate,
+                    trace=done["trace"],
+                    seconds=spent(done["seconds"]),
+                    same_as=twin.candidate.key,
+                )
+            module = done["module"]
             trace, seconds, drift = done["trace"], done["seconds"], done["drift"]
             outcome = wire.outcome_from(done["outcome"])
         except LimitPassed:
@@ -331,7 +346,15 @@ class WorkerRunner(Runner):
             self._discard(lane)  # it may have written anywhere
         else:
             worker.noise()
-        return Measurement(candidate, outcome, trace, spent(seconds), drift)
+        found = Measurement(candidate, outcome, trace, spent(seconds), drift, module)
+        if isinstance(outcome, Measured) and module:
+            self._modules.setdefault(task.workload.key, {}).setdefault(module, found)
+        return found
+
+    def _made_by_others(self, task: Task, candidate: Candidate) -> list[str]:
+        """Digests of modules whose outcome is known from another candidate than this one."""
+        made = self._modules.get(task.workload.key, {})
+        return [m for m, known in made.items() if known.candidate.key != candidate.key]
 
 
 def doubtful(measurement: Measurement) -> bool:

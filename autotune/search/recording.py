@@ -83,6 +83,10 @@ def record_of(
         detail |= {"estimator": how, "uncertainty": uncertainty(outcome.samples)}
     if measurement.drift_seconds is not None:
         detail["drift_seconds"] = measurement.drift_seconds
+    if measurement.module:
+        detail["module"] = measurement.module
+    if measurement.same_as:
+        detail["same_as"] = measurement.same_as
     detail.update(extra or {})
     judged = outcome if isinstance(outcome, Measured | WrongResult) else None
     return Record(

@@ -55,6 +55,24 @@ def test_good_candidates_are_measured_with_all_samples(runner: LocalRunner, task
         assert set(result.seconds) == {"schedule", "build", "verify", "run"}
 
 
+def test_a_module_that_another_candidate_made_is_not_measured_twice(
+    runner: LocalRunner, task: Task
+) -> None:
+    one = Candidate("test.tiled", 1, {"tile": 4})
+    other = Candidate("test.tiled", 1, {"tile": 4, "not_read": 1})
+    (first,) = measure(runner, task, one)
+    (twin,) = measure(runner, task, other)
+    assert first.same_as == "" and first.module
+    assert (twin.candidate, twin.same_as, twin.module) == (other, one.key, first.module)
+    assert twin.outcome == first.outcome and twin.trace == first.trace
+    assert set(twin.seconds) == {"schedule"}
+    (different,) = measure(runner, task, candidate("tiled", 8))
+    assert different.same_as == "" and different.module != first.module
+    # The same candidate again is another look at it, as in finals.
+    (again,) = measure(runner, task, one)
+    assert again.same_as == "" and "run" in again.seconds
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "fields"),
     [
