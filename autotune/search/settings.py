@@ -15,8 +15,8 @@ class SearchSettings:
     """What a search may spend and how it goes about it.
 
     ``budget.trials`` counts the candidates measured in this and all earlier runs of the same tasks
-    in the same database. ``sampler`` is a name with settings ("cost-model", "tpe", "random", "cost-
-    model:epsilon=0.2") or makes an Optuna sampler from a seed. ``batch`` candidates are asked for
+    in the same database. ``sampler`` is a name with settings ("cost-model", "tpe", "random",
+    "cost-model:epsilon=0.2") or makes an Optuna sampler from a seed. ``batch`` candidates are asked for
     at a time, between which the cost model learns. The ``finalists`` fastest of a task are measured
     again with its default in ``rounds`` turns (0: no finals). If the first ``give_up`` candidates
     of everything fail, the search stops; if those of one task do, that task is set aside. ``cache``
