@@ -255,7 +255,8 @@ def _bordered(
     if "unroll_window" in options:
         chosen["unroll_window"] = low
     if low:
-        chosen["unroll"] = 1
+        # The whole window is unrolled: more columns would make a body of hundreds of steps.
+        chosen |= {"unroll": 1, "vectors": 1}
     return chosen
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import database, measure_rate, noise, runtime
+from benchmarks import database, measure_rate, noise, runtime, search
 
 
 class Stub:
@@ -79,6 +79,20 @@ def test_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(found["around_a_call_seconds"]) == {"in_place", "copied"}
 
 
+def test_search(tmp_path: Path) -> None:
+    path, plot = tmp_path / "search.json", tmp_path / "search.svg"
+    options = ["--workloads", "softmax,gemm", "--seeds", "1", "--trials", "6", "--json", str(path)]
+    assert search.main([*options, "--svg", str(plot)]) in (0, 1)
+    found = json.loads(path.read_text())["tasks"]
+    assert set(found) == {"softmax", "gemm"}
+    for task in found.values():
+        assert set(task["samplers"]) == {"transfer", "cost-model", "tpe", "random"}
+        for sampler in task["samplers"].values():
+            assert len(sampler["median"]) == 6
+            assert all(0 <= share <= 1 for share in sampler["median"])
+    assert plot.read_text().count("<polyline") == 8
+
+
 @pytest.mark.parametrize(
     ("module", "option"),
     [
@@ -86,6 +100,7 @@ def test_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (noise, "--candidates"),
         (database, "--each"),
         (runtime, "--rounds"),
+        (search, "--seeds"),
     ],
 )
 def test_wrong_use_is_a_sentence(
