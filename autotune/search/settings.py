@@ -16,14 +16,14 @@ class SearchSettings:
 
     ``budget.trials`` counts the candidates measured in this and all earlier runs of the same tasks
     in the same database. ``sampler`` is a name with settings ("cost-model", "tpe", "random",
-    "cost-model:epsilon=0.2") or makes an Optuna sampler from a seed. ``batch`` candidates are asked for
-    at a time, between which the cost model learns. The ``finalists`` fastest of a task are measured
-    again with its default in ``rounds`` turns (0: no finals). If the first ``give_up`` candidates
-    of everything fail, the search stops; if those of one task do, that task is set aside. ``cache``
-    notes how the runner times (``autotune.measure.timing.TimingPlan``). With ``transfer`` the
-    search begins with what the database knows of other tasks, and of other targets of this class.
-    It ends early once the sum of calls × best over all tasks is at most ``until`` seconds, by the
-    finals.
+    "cost-model:epsilon=0.2") or makes an Optuna sampler from a seed. ``batch`` candidates are asked
+    for at a time, between which the cost model learns. The ``finalists`` fastest of a task are
+    measured again with its default in ``rounds`` turns (0: no finals). If the first ``give_up``
+    candidates of everything fail, the search stops; if those of one task do, that task is set
+    aside. ``cache`` notes how the runner times (``autotune.measure.timing.TimingPlan``). With
+    ``transfer`` the search begins with what the database knows of other tasks, and of other targets
+    of this class. It ends early once the sum of calls × best over all tasks is at most ``until``
+    seconds, by the finals.
     """
 
     budget: Budget = field(default_factory=Budget)
