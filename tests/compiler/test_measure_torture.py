@@ -293,8 +293,9 @@ def test_neither_files_nor_memory_grow(torture: Torture) -> None:
             f"{name}: {early.files} files and {early.bytes / MIB:.1f} MiB after 50, "
             f"{late.files} and {late.bytes / MIB:.1f} after {TOTAL}"
         )
-        # A worker that was just discarded, or is there, makes a difference of a few files.
-        assert abs(late.files - early.files) <= 4
+        # Each worker that is there, or was just discarded, makes a difference of a few files, and
+        # there are two at most; what 150 candidates would leave behind is far more.
+        assert late.files - early.files <= 8
         assert late.bytes - early.bytes < 8 * MIB
 
 
