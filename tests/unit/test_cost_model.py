@@ -11,19 +11,11 @@ from cost_models.base import CostModel, CostModelError, Observation
 from cost_models.features import TASK_COLUMNS, Schema, decision_features, task_features
 from cost_models.random import RandomModel
 from cost_models.xgboost import XGBoostModel
-from search_spaces import registry
 from search_spaces.base import InvalidParameters
 from search_spaces.task import Candidate, Task, Workload
-from tests.unit.search_landscape import TARGET, PlainSpace, TileSpace, latency, make_task
+from tests.unit.search_landscape import TARGET, TileSpace, latency, make_task
 
-
-@pytest.fixture(autouse=True)
-def _spaces():
-    for space in (TileSpace(), PlainSpace()):
-        registry.register(space)
-    yield
-    for name in ("tile", "plain"):
-        registry.unregister(name)
+pytestmark = pytest.mark.usefixtures("landscape")
 
 
 def sample(task: Task, count: int, seed: int) -> list[Candidate]:

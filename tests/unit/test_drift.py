@@ -17,10 +17,9 @@ from autotune.search.recording import task_from, workload_row
 from autotune.search.settings import SearchSettings
 from autotune.search.verification import verify
 from autotune.testing.runners import AnalyticRunner
-from search_spaces import registry
 from search_spaces.task import Candidate, Task
 from tests.unit.database_samples import TASK as MATMUL
-from tests.unit.search_landscape import TARGET, PlainSpace, TileSpace, latency, make_task
+from tests.unit.search_landscape import TARGET, latency, make_task
 from tuning_db.database import TuningDatabase
 from tuning_db.drift import disturbed, undisturbed
 
@@ -51,19 +50,7 @@ class SharedMachine(AnalyticRunner):
             yield replace(found, outcome=outcome, drift_seconds=self.drift or QUIET * slow)
 
 
-@pytest.fixture(autouse=True)
-def _spaces():
-    for space in (TileSpace(), PlainSpace()):
-        registry.register(space)
-    yield
-    for name in ("tile", "plain"):
-        registry.unregister(name)
-
-
-@pytest.fixture
-def database(tmp_path):
-    with TuningDatabase.open(tmp_path / "tuning.db") as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("landscape")
 
 
 def tune(database, runner, trials=40):

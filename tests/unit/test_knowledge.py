@@ -12,14 +12,12 @@ from autotune.search import knowledge
 from autotune.search.budget import Budget
 from autotune.search.knowledge import Knowledge, distance, grounded
 from autotune.search.loop import tune_tasks
-from autotune.search.sampler import CostModelSampler
 from autotune.search.settings import SearchSettings
 from autotune.search.space import JointSpace
 from autotune.testing.runners import AnalyticRunner
 from cost_models.xgboost import XGBoostModel
-from search_spaces import registry
 from search_spaces.task import Candidate
-from tests.unit.search_landscape import TARGET, PlainSpace, TileSpace, latency, make_task
+from tests.unit.search_landscape import TARGET, TileSpace, latency, make_task
 from tuning_db.database import TuningDatabase
 from tuning_db.history import load_cost_model, save_cost_model
 
@@ -29,20 +27,7 @@ WIDER = replace(TARGET, model="another machine of this kind", threads=4)
 OTHER = replace(TARGET, triple="aarch64-linux-gnu")
 
 
-@pytest.fixture(autouse=True)
-def _spaces(monkeypatch):
-    for space in (TileSpace(), PlainSpace()):
-        registry.register(space)
-    monkeypatch.setitem(CostModelSampler.__init__.__kwdefaults__, "pool", 128)
-    yield
-    for name in ("tile", "plain"):
-        registry.unregister(name)
-
-
-@pytest.fixture
-def database(tmp_path):
-    with TuningDatabase.open(tmp_path / "tuning.db") as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("landscape", "small_pool")
 
 
 def tune(database, tasks, trials, target=TARGET, **more):

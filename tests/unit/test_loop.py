@@ -13,40 +13,20 @@ from autotune.search.budget import Budget
 from autotune.search.finals import judge
 from autotune.search.loop import RunnerFault, tune_tasks
 from autotune.search.progress import Progress
-from autotune.search.sampler import CostModelSampler
 from autotune.search.settings import SearchSettings
 from autotune.search.study import Patience
 from autotune.testing.runners import AnalyticRunner
 from autotune.turns import rounds_in_turn
 from search_spaces import registry
 from search_spaces.task import Candidate, Task
-from tests.unit.search_landscape import TARGET, PlainSpace, TileSpace, latency, make_task
+from tests.unit.search_landscape import TARGET, latency, make_task
 from tuning_db.database import TuningDatabase
 from tuning_db.records import ModelRow
 
 TASKS = [make_task("a1", calls=4), make_task("b2", extent=32), make_task("c3", kind="softmax")]
 
 
-@pytest.fixture(autouse=True)
-def _spaces():
-    for space in (TileSpace(), PlainSpace()):
-        registry.register(space)
-    yield
-    for name in ("tile", "plain"):
-        registry.unregister(name)
-
-
-@pytest.fixture(autouse=True)
-def _small_pool(monkeypatch):
-    """Fewer points to look at for each proposal: the loop is the same with any number,
-    and to beat random is harder with few."""
-    monkeypatch.setitem(CostModelSampler.__init__.__kwdefaults__, "pool", 128)
-
-
-@pytest.fixture
-def database(tmp_path):
-    with TuningDatabase.open(tmp_path / "tuning.db") as opened:
-        yield opened
+pytestmark = pytest.mark.usefixtures("landscape", "small_pool")
 
 
 def settings(trials: int | None, **more) -> SearchSettings:

@@ -14,18 +14,10 @@ from autotune.search.points import distance, key_of
 from autotune.search.sampler import CostModelSampler
 from autotune.search.space import JointSpace
 from cost_models.xgboost import XGBoostModel
-from search_spaces import registry
-from tests.unit.search_landscape import TARGET, PlainSpace, TileSpace, latency, make_task
+from tests.unit.search_landscape import TARGET, latency, make_task
 
-
-@pytest.fixture(autouse=True)
-def _spaces():
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for space in (TileSpace(), PlainSpace()):
-        registry.register(space)
-    yield
-    for name in ("tile", "plain"):
-        registry.unregister(name)
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+pytestmark = pytest.mark.usefixtures("landscape")
 
 
 class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):

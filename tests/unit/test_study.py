@@ -10,7 +10,6 @@ from autotune.measure.base import Measurement
 from autotune.measure.outcome import BuildFailed, Crashed, Measured, TimedOut
 from autotune.search.guides import FAILED
 from autotune.search.recording import record_of, target_row, workload_row
-from autotune.search.sampler import CostModelSampler
 from autotune.search.samplers import SAMPLERS, SamplerChoice
 from autotune.search.space import JointSpace, NoSpace
 from autotune.search.study import Patience, TaskStudy
@@ -30,10 +29,7 @@ def _spaces():
         registry.unregister(space.name)
 
 
-@pytest.fixture(autouse=True)
-def _small_pool(monkeypatch):
-    """Fewer points to look at for each proposal: a study is the same with any number."""
-    monkeypatch.setitem(CostModelSampler.__init__.__kwdefaults__, "pool", 128)
+pytestmark = pytest.mark.usefixtures("small_pool")
 
 
 def study_of(sampler="cost-model", *, seed=0, **more) -> TaskStudy:
