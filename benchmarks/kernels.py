@@ -37,7 +37,7 @@ from benchmarks.kernel_table import (
     summary,
 )
 from benchmarks.latency import write_json
-from benchmarks.machine import Others, describe
+from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import NAMES, model
 from benchmarks.roofline import Roof
 
@@ -286,11 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         options = parse(arguments)
-        settings = {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in vars(options).items()
-            if key not in ("work", "json")
-        }
+        settings = settings_of(options, "work", "json")
         content = {"benchmark": "kernels", **describe(options.threads), "settings": settings}
         models: dict[str, Any] = {}
         content["models"] = models

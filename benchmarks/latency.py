@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 from autotune.cli.parsing import duration
 from autotune.errors import InputError, ModelError, UserError
 from benchmarks.latency_table import fill_readme, print_table
-from benchmarks.machine import Others, describe
+from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import NAMES, Shapes, model
 
 if TYPE_CHECKING:
-    from autotune.api import CompileResult
     from autotune.cli.progress import Reporter
+    from autotune.steps import CompileResult
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 LEAST_SEARCH = 1.0
@@ -251,11 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"benchmarks.latency: {error}", file=sys.stderr)
         return 2
-    settings = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in vars(options).items()
-        if key not in ("work", "db", "json", "readme")
-    }
+    settings = settings_of(options, "work", "db", "json", "readme")
     content = {"benchmark": "latency", **describe(options.threads), "settings": settings}
     content["models"] = models = {}
     with reporter() as told:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import platform
 import time
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,17 +19,22 @@ PACKAGES = (
 def describe(threads: int | None = None) -> dict[str, Any]:
     """The processor as tuning sees it, versions of what is installed, and the date (UTC)."""
     from autotune.target import native
+    from autotune.versions import installed
 
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    versions = installed({package: package for package in PACKAGES})
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "target": asdict(native(threads)),
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def settings_of(options: argparse.Namespace, *without: str) -> dict[str, Any]:
+    """What was asked for, JSON-able, less the options ``without``."""
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in vars(options).items()
+        if key not in without
     }
 
 

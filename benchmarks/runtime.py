@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -67,8 +68,6 @@ print(json.dumps({name: statistics.median(values) for name, values in taken.item
 
 def in_process(code: str, artifact: Path) -> dict[str, float]:
     """What ``code`` prints of ``artifact``, in a process that knows the runtime alone."""
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", code, str(artifact)],
         check=True, capture_output=True, text=True, env=os.environ | {"TVM_USE_RUNTIME_LIB": "1"},

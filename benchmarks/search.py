@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import InputError, UserError
+from autotune.search.samplers import SAMPLERS
 from benchmarks.candidates import conv3x3, depthwise3x3, gemm, softmax, task_of
 from benchmarks.latency import write_json
-from benchmarks.machine import Others, describe
+from benchmarks.machine import Others, describe, settings_of
 from benchmarks.search_figures import incumbents, levels, of_sampler, plot, ranking
 
 WORKLOADS: dict[str, Callable[[], Any]] = {
@@ -30,7 +31,6 @@ WORKLOADS: dict[str, Callable[[], Any]] = {
     "depthwise": lambda: depthwise3x3(56, 144),
     "softmax": lambda: softmax(12, 128, 128),
 }
-SAMPLERS = ("cost-model", "tpe", "random")
 TRANSFER = "transfer"
 
 ROUNDS = 5
@@ -44,7 +44,7 @@ AIM = 0.5
 
 
 class Cached:
-    """A runner that measures each candidate once."""
+    """A runner that measures each candidate once; belongs to one task."""
 
     def __init__(self, runner: Any) -> None:
         self.runner = runner
@@ -93,15 +93,19 @@ class Searcher:
 
 
 def search(
-    task: Any, target: Any, runner: Any, options: argparse.Namespace, ground: Sequence[Any]
-) -> tuple[dict[str, list[Searcher]], Cached]:
-    """Let every sampler search with every seed, in turns."""
+    task: Any,
+    target: Any,
+    engine: Cached,
+    samplers: Sequence[str],
+    options: argparse.Namespace,
+    ground: Sequence[Any] = (),
+) -> dict[str, list[Searcher]]:
+    """Let each of ``samplers`` search with every seed, in turns; "transfer" learns ``ground``."""
     from cost_models.xgboost import XGBoostModel
 
-    engine = Cached(runner)
-    searchers: dict[str, list[Searcher]] = {name: [] for name in options.samplers}
+    searchers: dict[str, list[Searcher]] = {name: [] for name in samplers}
     for seed in range(options.seeds):
-        for name in options.samplers:
+        for name in samplers:
             model = None
             if name in ("cost-model", TRANSFER):
                 model = XGBoostModel(seed=seed)
@@ -115,7 +119,7 @@ def search(
             left = options.trials - len(one.looks)
             if left <= 0 or not one.step(engine, task, min(options.batch, left)):
                 going.remove(one)
-    return searchers, engine
+    return searchers
 
 
 def again(task: Any, runner: Any, candidates: Sequence[Any]) -> dict[str, float]:
@@ -221,33 +225,19 @@ def run(options: argparse.Namespace, content: dict[str, Any]) -> None:
         engines: dict[str, Cached] = {}
         for name, task in tasks.items():
             print(f"{name}: searching", file=sys.stderr, flush=True)
-            plain = argparse.Namespace(**{**vars(options), "samplers": first})
-            found[name], engines[name] = search(task, target, runner, plain, ())
+            engines[name] = Cached(runner)
+            found[name] = search(task, target, engines[name], first, options)
             taught[name] = observed(task, target, engines[name])
         for name, task in tasks.items():
             ground = [one for other, seen in taught.items() if other != name for one in seen]
             judged = judge_model(taught[name], ground)
             if TRANSFER in options.samplers and ground:
                 print(f"{name}: searching with what others taught", file=sys.stderr, flush=True)
-                only = argparse.Namespace(**{**vars(options), "samplers": [TRANSFER]})
-                remembering = Remembering(engines[name], runner)
-                learned, engine = search(task, target, remembering, only, ground)
+                learned = search(task, target, engines[name], [TRANSFER], options, ground)
                 found[name] = learned | found[name]
-                engines[name].known |= engine.known
             content["tasks"][name] = figures(task, runner, found[name], engines[name], judged)
             write_json(options.json, content)
     content["busy_cores_of_others"] = others.cores
-
-
-class Remembering:
-    """A runner that knows what was measured in an earlier pass."""
-
-    def __init__(self, engine: Cached, runner: Any) -> None:
-        self.known, self.runner = engine.known, runner
-
-    def run(self, task: Any, candidates: Sequence[Any]) -> Any:
-        """What became of ``candidates``."""
-        return iter(Cached.run(self, task, candidates))  # type: ignore[arg-type]
 
 
 def figures(
@@ -313,10 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 done, 1 a claim was missed, 2 wrong use."""
     try:
         options = parse(arguments)
-        settings = {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in vars(options).items()
-        }
+        settings = settings_of(options)
         content: dict[str, Any] = {
             "benchmark": "search", **describe(options.threads), "settings": settings, "tasks": {},
         }  # fmt: skip

@@ -1,0 +1,170 @@
+"""The rooms of the house one after the other, as tuning and compiling walk through them.
+
+Heavy imports are inside the functions, after the thread pool's size is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotune.errors import ArtifactError, ModelError, TargetError
+from search_spaces.task import Target
+
+if TYPE_CHECKING:
+    from autotune.artifact.manifest import ChosenSchedule, Manifest
+    from autotune.frontends import ImportCheck
+    from autotune.frontends.base import ImportedModel
+    from autotune.graph.model import FusedModel
+
+Shapes = Mapping[str, tuple[int, ...]]
+Status = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """An artifact and what is known of it.
+
+    ``import_check`` compares the imported model with its original, ``check`` the artifact; that is
+    None where the artifact cannot run on this machine.
+    """
+
+    output: Path
+    manifest: Manifest = field(repr=False)
+    import_check: ImportCheck
+    check: ImportCheck | None
+
+    @property
+    def summary(self) -> str:
+        """One line: "41 of 44 tasks tuned, 3 default"."""
+        return self.manifest.summary
+
+
+def resolved_target(target: str | Target, threads: int | None, key: str = "") -> Target:
+    """The target, with TVM's thread pool made for it. ``key`` is the device that it is."""
+    from dataclasses import replace
+
+    from autotune.target import resolve
+    from autotune.threads import set_threads
+
+    if isinstance(target, Target):
+        found = target if threads is None else replace(target, threads=threads)
+    else:
+        found = resolve(target, threads)
+    if key and found.device not in ("", key):
+        raise TargetError(
+            f"the target is the device {found.device!r}, not {key!r}: correct --key, or the file"
+        )
+    found = replace(found, device=key or found.device)
+    set_threads(found.threads)
+    return found
+
+
+def prepared(
+    model: str | Path, input_shapes: Shapes | None, target: Target, status: Status | None
+) -> tuple[ImportedModel, ImportCheck, FusedModel]:
+    """The model inside the house: imported, compared with the original, fused."""
+    from autotune.frontends import import_model, verify_import
+    from autotune.frontends.verify import naive_build
+
+    tell(status, f"importing {model}")
+    imported = import_model(model, input_shapes)
+    from autotune.graph.pipeline import optimise
+
+    tell(status, "fusing operators")
+    try:
+        fused = optimise(imported, target)
+    except Exception:
+        naive_build(imported)  # if TVM alone cannot compile it either, that is what is told
+        raise
+    tell(status, "comparing the import with the original model")
+    if not _runs_here(target):
+        return imported, verify_import(imported), fused
+    from autotune.artifact.build import runnable
+
+    try:
+        # Fused and scheduled by default: seconds, where the plain module takes a minute.
+        return imported, verify_import(imported, lambda _: runnable(fused)), fused
+    except ModelError:
+        # Whose fault is it? The import alone, compiled without anything of ours, decides.
+        return imported, verify_import(imported), fused
+
+
+def best_schedules(fused: FusedModel, database: str | Path | None) -> dict[str, ChosenSchedule]:
+    """The best that ``database`` has for the tasks of ``fused``; nothing where there is none."""
+    from autotune.artifact.schedules import chosen_from
+    from autotune.database import open_database
+
+    if database is None:
+        return {}
+    with open_database(database, create=False, read_only=True) as opened:
+        return chosen_from(opened, fused)
+
+
+def built(
+    imported: ImportedModel,
+    import_check: ImportCheck,
+    fused: FusedModel,
+    schedules: Mapping[str, ChosenSchedule],
+    output: str | Path,
+    status: Status | None,
+) -> CompileResult:
+    """Compile and compare with the original. What computes something else is never written.
+
+    LLVM is known to miscompile some kernels for wide vectors, and defaults were not measured: if
+    the artifact is wrong it is built again with LLVM's optimiser held back, then from defaults.
+    """
+    from autotune.artifact.build import build
+
+    ways: list[tuple[Mapping[str, ChosenSchedule], bool]] = [(schedules, False), (schedules, True)]
+    if schedules:
+        ways.append(({}, True))
+    runs_here = _runs_here(fused.target)
+    checks: list[ImportCheck] = []
+    notes: list[str] = []
+    for chosen, safe in ways:
+        found = sum(task.workload.key in chosen for task in fused.tasks)
+        tuned = f": schedules of {found} of {len(fused.tasks)} tasks are known" if found else ""
+        tell(status, f"compiling{tuned}")
+
+        def compare(draft: Path) -> None:
+            checks.append(_checked(imported, draft))
+
+        try:
+            manifest = build(
+                fused, chosen, output, safe=safe, notes=notes, check=compare if runs_here else None
+            )
+        except ModelError as error:
+            notes.append(f"a first build was discarded: {error}")
+            tell(status, f"the compiled model is wrong and is built again more carefully: {error}")
+            continue
+        return CompileResult(Path(output), manifest, import_check, checks[-1] if checks else None)
+    raise ArtifactError(
+        f"{fused.name} cannot be compiled to something that agrees with the original, so nothing "
+        f"was written; please report the model ({notes[-1]})"
+    )
+
+
+def _checked(imported: ImportedModel, draft: Path) -> ImportCheck:
+    from autotune.frontends import verify_import
+    from autotune.runtime import load
+
+    # Another seed than the import was compared with: fresh inputs.
+    return verify_import(imported, lambda _: load(draft), seed=1)
+
+
+def _runs_here(target: Target) -> bool:
+    from autotune.target import check_measurable
+
+    try:
+        check_measurable(target)
+    except TargetError:
+        return False
+    return not target.device
+
+
+def tell(status: Status | None, line: Any) -> None:
+    if status is not None:
+        status(str(line))
