@@ -9,10 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autotune.api import CompileResult, TuneResult, compile, lock, reproduce, tune
+    from autotune.api import TuneResult, tune
+    from autotune.compilation import compile, lock, reproduce
     from autotune.errors import AutotuneError, UserError
     from autotune.measure.tracker import Device
     from autotune.runtime import Model, load
+    from autotune.steps import CompileResult
 
 __all__ = [
     "AutotuneError",
@@ -32,12 +34,12 @@ __all__ = [
 _HOMES = {
     "AutotuneError": "autotune.errors",
     "UserError": "autotune.errors",
-    "CompileResult": "autotune.api",
+    "CompileResult": "autotune.steps",
     "Device": "autotune.measure.tracker",
     "TuneResult": "autotune.api",
-    "compile": "autotune.api",
-    "lock": "autotune.api",
-    "reproduce": "autotune.api",
+    "compile": "autotune.compilation",
+    "lock": "autotune.compilation",
+    "reproduce": "autotune.compilation",
     "tune": "autotune.api",
     "Model": "autotune.runtime",
     "load": "autotune.runtime",

@@ -14,6 +14,9 @@ from tuning_db.database import TuningDatabase
 DISTURBED = 1.2
 """A record is disturbed if the fixed kernel took so many times its undisturbed time."""
 
+SLOWER = 1.1
+"""A record no longer holds if its candidate takes so many times as long now."""
+
 _UNDISTURBED = 20
 """One in so many times may be luckier than what counts as undisturbed."""
 

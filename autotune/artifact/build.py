@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from autotune.compiler import PIPELINE, pass_context
 from autotune.graph.model import FusedModel
 from autotune.measure.kernel import build_kernel
 from autotune.runtime import LIBRARY, MANIFEST, file_digest
+from autotune.versions import installed
 from search_spaces.task import Target
 
 Refused = dict[str, dict[str, str]]
 """By workload key: what must not be used, by space name (or "record"), and why."""
 
-_PACKAGES = {
+PACKAGES = {
     "autotune": "autotune",
     "tvm": "apache-tvm",
     "tvm_ffi": "apache-tvm-ffi",
@@ -74,7 +74,7 @@ def build(
             inputs=fused.inputs,
             outputs=fused.outputs,
             target=fused.target,
-            versions=versions(),
+            versions=installed(PACKAGES),
             graph=dict(fused.choices),
             tasks=tasks,
             files={LIBRARY: FileEntry(file_digest(library), library.stat().st_size)},
@@ -226,15 +226,4 @@ def _guilty(
         except Exception as error:  # as above
             name = "record" if entry.source == "record" else entry.space
             found[entry.workload] = {name: f"does not compile ({type(error).__name__})"}
-    return found
-
-
-def versions() -> dict[str, str]:
-    """Of us and of what an artifact depends on, as far as it is installed as a package."""
-    found = {}
-    for name, package in _PACKAGES.items():
-        try:
-            found[name] = version(package)
-        except PackageNotFoundError:  # our own, in a source tree
-            continue
     return found

@@ -17,10 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from autotune.artifact.manifest import ChosenSchedule
 from autotune.errors import InputError
 from autotune.graph.model import FusedModel
-from search_spaces.task import Target
-
-FORMAT = "autotune-lock"
-VERSION = 1
 
 LIMIT = 256 << 20
 """Bytes above which a file is no lock file of ours."""
@@ -53,6 +49,12 @@ class LockedTask(_Part):
     seconds: float | None
     trace: list[str]
 
+    @property
+    def chosen(self) -> ChosenSchedule:
+        """The same, for the build."""
+        values = self.model_dump(exclude={"workload", "name"})
+        return ChosenSchedule(**values | {"trace": "".join(self.trace)})
+
 
 class Lock(_Part):
     """A lock file. ``target`` has the fields of ``Target``; ``versions`` are of who wrote it."""
@@ -67,19 +69,7 @@ class Lock(_Part):
     @property
     def schedules(self) -> dict[str, ChosenSchedule]:
         """The schedules by workload key."""
-        return {
-            task.workload: ChosenSchedule(
-                trace="".join(task.trace),
-                space=task.space,
-                version=task.version,
-                parameters=task.parameters,
-                candidate=task.candidate,
-                run=task.run,
-                time=task.time,
-                seconds=task.seconds,
-            )
-            for task in self.tasks
-        }
+        return {task.workload: task.chosen for task in self.tasks}
 
     def text(self) -> str:
         """The file, the same bytes for equal schedules."""
@@ -122,17 +112,6 @@ def read_lock(path: str | Path) -> Lock:
             f"{path} is not a lock file that this autotune reads ({where}: {first['msg']}): "
             "write it again with autotune lock"
         ) from error
-
-
-def locked_target(lock: Lock, path: str | Path) -> Target:
-    """The target that ``lock``, read from ``path``, is for. Raises ``InputError``."""
-    from autotune.errors import TargetError
-    from autotune.target import from_fields
-
-    try:
-        return from_fields(lock.target, f"the target of {path}")
-    except TargetError as error:
-        raise InputError(str(error)) from error
 
 
 def _pieces(trace: str) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,45 +31,36 @@ def chosen_from(database: TuningDatabase, fused: FusedModel) -> dict[str, Chosen
     return found
 
 
-def named_from(
-    database: TuningDatabase, target: Target, tasks: Iterable[Mapping[str, Any]]
-) -> dict[str, ChosenSchedule]:
-    """The records that ``tasks`` of a manifest (its JSON) name, by workload key.
-
-    Whatever is best by now. Raises ``ArtifactError`` where ``database`` lacks one of them.
-    """
-    found = {}
-    for task in tasks:
-        if task["source"] != "record":
-            continue
-        for record in database.records(task["workload"], target.digest, run=task["run"]):
-            if (record.candidate, record.time) == (task["candidate"], task["time"]):
-                found[record.workload] = _chosen(record)
-                break
-        else:
-            raise _not_there(task, database.path)
-    return found
-
-
-def named_among(
-    schedules: Mapping[str, ChosenSchedule],
+def named(
     tasks: Iterable[Mapping[str, Any]],
+    look_up: Callable[[Mapping[str, Any]], ChosenSchedule | None],
     source: str | Path | None,
 ) -> dict[str, ChosenSchedule]:
-    """Those of ``schedules``, which are from ``source``, that ``tasks`` of a manifest name.
+    """What ``tasks`` of a manifest (its JSON) were made from, by workload key.
 
-    Raises ``ArtifactError`` where one of them is not there.
+    ``look_up`` finds it in ``source`` (None: there is none). Raises ``ArtifactError`` where it is
+    not there.
     """
     found = {}
     for task in tasks:
-        if task["source"] != "record":
-            continue
-        chosen = schedules.get(task["workload"])
-        named = (task["candidate"], task["run"], task["time"])
-        if chosen is None or (chosen.candidate, chosen.run, chosen.time) != named:
-            raise _not_there(task, source)
-        found[task["workload"]] = chosen
+        if task["source"] == "record":
+            chosen = look_up(task)
+            if chosen is None or not _names(task, chosen):
+                raise _not_there(task, source)
+            found[task["workload"]] = chosen
     return found
+
+
+def record_named(
+    database: TuningDatabase, target: Target, task: Mapping[str, Any]
+) -> ChosenSchedule | None:
+    """The record that ``task`` of a manifest names, whatever is best by now."""
+    records = database.records(task["workload"], target.digest, run=task["run"])
+    return next((chosen for chosen in map(_chosen, records) if _names(task, chosen)), None)
+
+
+def _names(task: Mapping[str, Any], chosen: ChosenSchedule) -> bool:
+    return all(task[name] == getattr(chosen, name) for name in ("candidate", "run", "time"))
 
 
 def _not_there(task: Mapping[str, Any], source: str | Path | None) -> ArtifactError:
@@ -122,16 +114,9 @@ def scheduled(
             except Exception as error:  # TVM raises anything; a trace may not fit this version
                 reasons.append(f"{chosen.origin} cannot be replayed: {_brief(error)}")
             else:
-                return module["main"], entry(
-                    "record",
-                    space=chosen.space,
-                    version=chosen.version,
-                    parameters=chosen.parameters,
-                    candidate=chosen.candidate,
-                    run=chosen.run,
-                    time=chosen.time,
-                    seconds=chosen.seconds,
-                )
+                told = asdict(chosen)
+                del told["trace"]
+                return module["main"], entry("record", **told)
     for space in matching(task, target):
         if space.name in refused:
             reasons.append(f"{space.name}: {refused[space.name]}")

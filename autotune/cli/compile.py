@@ -40,7 +40,7 @@ def compile(
     as_json: JsonOption = False,
 ) -> None:
     """Compile MODEL with the best schedules that are known; nothing is measured."""
-    from autotune.api import compile as run
+    from autotune.compilation import compile as run
 
     with reporter() as told:
         result = run(

@@ -25,6 +25,7 @@ from autotune.cli.db_tables import (
     target_meant,
     workload_meant,
 )
+from autotune.cli.options import DATABASE, DatabaseOption
 from autotune.errors import DatabaseError
 from autotune.files import replacing
 
@@ -36,7 +37,6 @@ app = typer.Typer(
     help="Look into a tuning database, exchange its records, trim it.", no_args_is_help=True
 )
 
-Db = Annotated[Path, typer.Option("--db", help="The tuning database.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 WorkloadOption = Annotated[
     str | None, typer.Option("--workload", help="Name, key, or the start of a key.")
@@ -44,11 +44,10 @@ WorkloadOption = Annotated[
 TargetOption = Annotated[
     str | None, typer.Option("--target", help="Digest of a target, or the start of one.")
 ]
-DEFAULT = Path("tuning.db")
 
 
 @app.command()
-def stats(db: Db = DEFAULT, as_json: AsJson = False) -> None:
+def stats(db: DatabaseOption = DATABASE, as_json: AsJson = False) -> None:
     """Say what the database holds: models and how much of each is tuned, targets, outcomes."""
     with _reading(db) as database:
         found = database.stats()
@@ -83,7 +82,7 @@ def stats(db: Db = DEFAULT, as_json: AsJson = False) -> None:
 
 @app.command("list")
 def list_records(
-    db: Db = DEFAULT,
+    db: DatabaseOption = DATABASE,
     workload: WorkloadOption = None,
     target: TargetOption = None,
     outcome: Annotated[str | None, typer.Option(help="Only records of this outcome.")] = None,
@@ -132,7 +131,7 @@ def list_records(
 @app.command()
 def show(
     what: Annotated[str, typer.Argument(help="Id of a record, or key of a workload or target.")],
-    db: Db = DEFAULT,
+    db: DatabaseOption = DATABASE,
     trace: Annotated[bool, typer.Option("--trace", help="Only the record's trace.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -160,7 +159,7 @@ def show(
 
 @app.command()
 def best(
-    db: Db = DEFAULT,
+    db: DatabaseOption = DATABASE,
     workload: WorkloadOption = None,
     target: TargetOption = None,
     as_json: AsJson = False,
@@ -193,7 +192,7 @@ def best(
 
 @app.command("export")
 def export_records(
-    db: Db = DEFAULT,
+    db: DatabaseOption = DATABASE,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; default: stdout.")
     ] = None,
@@ -218,7 +217,7 @@ def export_records(
 @app.command("import")
 def import_records(
     source: Annotated[str, typer.Argument(help="File of exported lines, or - for stdin.")],
-    db: Db = DEFAULT,
+    db: DatabaseOption = DATABASE,
     as_json: AsJson = False,
 ) -> None:
     """Add exported lines to the database. Exit code 1 if any line was refused."""
@@ -235,7 +234,7 @@ def import_records(
 @app.command()
 def merge(
     others: Annotated[list[Path], typer.Argument(help="Databases to add to this one.")],
-    db: Db = DEFAULT,
+    db: DatabaseOption = DATABASE,
     as_json: AsJson = False,
 ) -> None:
     """Add the records of other databases, with the runs they came from."""
@@ -256,7 +255,7 @@ def merge(
 @app.command()
 def prune(
     keep: Annotated[int, typer.Option(min=1, help="Candidates of each task to keep.")] = 10,
-    db: Db = DEFAULT,
+    db: DatabaseOption = DATABASE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -279,7 +278,7 @@ def prune(
 @app.command()
 def study(
     output: Annotated[Path, typer.Option("--output", "-o", help="The SQLite file to write.")],
-    db: Db = DEFAULT,
+    db: DatabaseOption = DATABASE,
     workload: WorkloadOption = None,
     target: TargetOption = None,
 ) -> None:

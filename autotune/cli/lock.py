@@ -10,6 +10,8 @@ import typer
 from autotune.cli import parsing
 from autotune.cli.console import print_json
 from autotune.cli.options import (
+    DATABASE,
+    DatabaseOption,
     JsonOption,
     KeyOption,
     ModelArgument,
@@ -27,13 +29,11 @@ def lock(
     target: TargetOption = "native",
     threads: ThreadsOption = None,
     key: KeyOption = "",
-    database: Annotated[Path, typer.Option("--db", help="The tuning database.")] = Path(
-        "tuning.db"
-    ),
+    database: DatabaseOption = DATABASE,
     as_json: JsonOption = False,
 ) -> None:
     """Write the best schedules of MODEL to a lock file, which `compile --lock` takes."""
-    from autotune.api import lock as run
+    from autotune.compilation import lock as run
 
     with reporter() as told:
         made = run(

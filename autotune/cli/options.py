@@ -30,4 +30,6 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", help="Threads of one inference.", show_default="the target's"),
 ]
+DatabaseOption = Annotated[Path, typer.Option("--db", help="The tuning database.")]
+DATABASE = Path("tuning.db")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -25,7 +25,7 @@ def reproduce(
     as_json: JsonOption = False,
 ) -> None:
     """Prove that the artifact DIR can be made again; exit code 1 where it differs."""
-    from autotune.api import reproduce as run
+    from autotune.compilation import reproduce as run
 
     with reporter() as told:
         found = run(artifact, model, database=database, lock=lock, status=told.status)

@@ -11,6 +11,8 @@ import typer
 from autotune.cli import parsing
 from autotune.cli.console import Interrupted, milliseconds, print_json, say
 from autotune.cli.options import (
+    DATABASE,
+    DatabaseOption,
     JsonOption,
     KeyOption,
     ModelArgument,
@@ -39,9 +41,7 @@ def tune(
     seconds: Annotated[
         str | None, typer.Option("--time", help="Time for the search, such as 90s, 10m, 1h30m.")
     ] = None,
-    database: Annotated[Path, typer.Option("--db", help="The tuning database.")] = Path(
-        "tuning.db"
-    ),
+    database: DatabaseOption = DATABASE,
     output: Annotated[
         Path | None, typer.Option(help="Where to write the compiled artifact.")
     ] = None,

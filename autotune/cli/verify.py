@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from autotune.cli.console import Interrupted, print_json
-from autotune.cli.options import JsonOption, TargetOption, ThreadsOption
+from autotune.cli.options import (
+    DATABASE,
+    DatabaseOption,
+    JsonOption,
+    TargetOption,
+    ThreadsOption,
+)
 from autotune.cli.progress import reporter
-from tuning_db.drift import DISTURBED
+from tuning_db.drift import DISTURBED, SLOWER
 
 
 def verify(
@@ -19,16 +24,14 @@ def verify(
         list[int] | None,
         typer.Argument(metavar="[RECORD]...", help="Ids; none: what a disturbed machine spoilt."),
     ] = None,
-    database: Annotated[Path, typer.Option("--db", help="The tuning database.")] = Path(
-        "tuning.db"
-    ),
+    database: DatabaseOption = DATABASE,
     best: Annotated[bool, typer.Option("--best", help="The best record of each task.")] = False,
     above: Annotated[
         float, typer.Option(help="How many times slower a disturbed machine is, at least.")
     ] = DISTURBED,
     slower: Annotated[
         float, typer.Option(help="How many times slower a record is that no longer holds.")
-    ] = 1.1,
+    ] = SLOWER,
     target: TargetOption = "native",
     threads: ThreadsOption = None,
     as_json: JsonOption = False,

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 from autotune.measure import wire
 from autotune.measure.base import Measurement
 from autotune.measure.outcome import Measured, WrongResult
 from autotune.measure.timing import ESTIMATOR, FIRST_EXECUTION, uncertainty
 from autotune.search.space import parameters_text
+from autotune.versions import installed
 from search_spaces.task import Target, Task
 from tuning_db.records import Record, TargetRow, WorkloadRow
 
@@ -24,13 +24,7 @@ _PACKAGES = {"autotune": "autotune", "tvm": "apache-tvm"}
 @cache
 def versions_text() -> str:
     """The versions that a measurement depends on, as JSON; those not installed are left out."""
-    found: dict[str, str] = {}
-    for name, package in _PACKAGES.items():
-        try:
-            found[name] = version(package)
-        except PackageNotFoundError:  # run from a source tree
-            continue
-    return json.dumps(found, sort_keys=True)
+    return json.dumps(installed(_PACKAGES), sort_keys=True)
 
 
 def workload_row(task: Task) -> WorkloadRow:

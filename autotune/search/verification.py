@@ -18,11 +18,8 @@ from autotune.search.study import TaskStudy
 from autotune.search.telling import progress_of
 from search_spaces.task import Candidate, Target, Task
 from tuning_db.database import TuningDatabase
-from tuning_db.drift import DISTURBED, disturbed, drift_seconds
+from tuning_db.drift import DISTURBED, SLOWER, disturbed, drift_seconds
 from tuning_db.records import Record
-
-SLOWER = 1.1
-"""A record no longer holds if its candidate takes so many times as long now."""
 
 
 @dataclass(frozen=True)

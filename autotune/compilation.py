@@ -1,0 +1,155 @@
+"""From a model and what is known of it to an artifact, without measuring anything.
+
+Heavy imports are inside the functions, after the thread pool's size is known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autotune.errors import InputError
+from autotune.steps import (
+    CompileResult,
+    Shapes,
+    Status,
+    best_schedules,
+    built,
+    prepared,
+    resolved_target,
+)
+from search_spaces.task import Target
+
+if TYPE_CHECKING:
+    from autotune.artifact.lock import Lock
+    from autotune.artifact.reproduce import Reproduction
+
+
+def compile(
+    model: str | Path,
+    input_shapes: Shapes | None = None,
+    target: str | Target = "native",
+    database: str | Path | None = None,
+    output: str | Path = "model.artifact",
+    threads: int | None = None,
+    key: str = "",
+    lock: str | Path | None = None,
+    status: Status | None = None,
+) -> CompileResult:
+    """Compile the ONNX file ``model`` into the directory ``output`` without measuring anything.
+
+    Schedules come from ``database``, or from the lock file ``lock`` (and so does the target, where
+    none is named), and where neither has one for a task from the default of the task's search
+    space; ``result.summary`` says how many. ``key`` names the device whose records they are, where
+    it was tuned over the network. From the same model, database or lock file, and versions the
+    same bytes are written. Raises a ``UserError``.
+    """
+    from autotune.artifact.lock import read_lock
+    from autotune.artifact.output import check_output
+    from autotune.target import from_fields
+
+    locked = None
+    if lock is not None:
+        if database is not None:
+            raise InputError("schedules come from a database or from a lock file: name one of them")
+        locked = read_lock(lock)
+        made_for = from_fields(locked.target, f"the target of {lock}")
+        if target == "native":
+            target = made_for
+    resolved = resolved_target(target, threads, key)
+    if locked is not None and resolved != made_for:
+        raise InputError(
+            f"{lock} is for {made_for.model} with {made_for.threads} threads, not for "
+            f"{resolved.model} with {resolved.threads}: tune for that and lock it, too"
+        )
+    check_output(output)
+    _check_readable(database)
+    imported, import_check, fused = prepared(model, input_shapes, resolved, status)
+    schedules = locked.schedules if locked is not None else best_schedules(fused, database)
+    return built(imported, import_check, fused, schedules, output, status)
+
+
+def lock(
+    model: str | Path,
+    output: str | Path,
+    input_shapes: Shapes | None = None,
+    target: str | Target = "native",
+    database: str | Path = "tuning.db",
+    threads: int | None = None,
+    key: str = "",
+    status: Status | None = None,
+) -> Lock:
+    """Write the best schedules that ``database`` has for ``model`` to the lock file ``output``.
+
+    Arguments as for ``compile``, which takes the file in place of the database. Raises a
+    ``UserError``.
+    """
+    from autotune.artifact.build import PACKAGES
+    from autotune.artifact.lock import lock_of
+    from autotune.files import replacing
+    from autotune.versions import installed
+
+    resolved = resolved_target(target, threads, key)
+    _check_readable(database)
+    _, _, fused = prepared(model, input_shapes, resolved, status)
+    made = lock_of(fused, best_schedules(fused, database), installed(PACKAGES))
+    with replacing(Path(output)) as file:
+        file.write(made.text().encode())
+    return made
+
+
+def reproduce(
+    artifact: str | Path,
+    model: str | Path,
+    database: str | Path | None = None,
+    lock: str | Path | None = None,
+    status: Status | None = None,
+) -> Reproduction:
+    """Build ``artifact`` again from ``model`` and the records that its manifest names.
+
+    The records are looked up in ``database`` or in ``lock``, whatever is best there by now; an
+    artifact of defaults needs neither. Nothing is kept. Raises a ``UserError``, also where a record
+    is not to be had.
+    """
+    import tempfile
+
+    from autotune.artifact.lock import read_lock
+    from autotune.artifact.reproduce import compare
+    from autotune.artifact.schedules import named, record_named
+    from autotune.database import open_database
+    from autotune.runtime import read_manifest
+    from autotune.target import from_fields
+
+    manifest = read_manifest(artifact)
+    made_for = resolved_target(from_fields(manifest["target"], f"the target of {artifact}"), None)
+    tasks = manifest["tasks"]
+    if lock is not None:
+        locked = read_lock(lock).schedules
+        schedules = named(tasks, lambda task: locked.get(task["workload"]), lock)
+    elif database is not None:
+        with open_database(database, create=False, read_only=True) as opened:
+            schedules = named(tasks, lambda task: record_named(opened, made_for, task), database)
+    else:
+        schedules = named(tasks, lambda task: None, None)
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in manifest["inputs"]}
+    try:
+        imported, import_check, fused = prepared(model, shapes, made_for, status)
+    except InputError as error:
+        raise InputError(f"{artifact} was not made from {model}: {error}") from error
+    if fused.digest != manifest["model"]["digest"]:
+        raise InputError(
+            f"{artifact} was not made from {model}, or not as it is now: its digest is "
+            f"{manifest['model']['digest'][:12]}, and that of the file {fused.digest[:12]}"
+        )
+    with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
+        again = Path(folder) / "artifact"
+        built(imported, import_check, fused, schedules, again, status)
+        return compare(Path(artifact), again)
+
+
+def _check_readable(database: str | Path | None) -> None:
+    from autotune.database import open_database
+
+    if database is not None:
+        with open_database(database, create=False, read_only=True):
+            pass
