@@ -38,6 +38,11 @@ def _iterations(block: Block) -> float:
     return math.prod((float(axis.extent) for axis in block.axes), start=1.0)
 
 
+def main_block(task: Task) -> Block:
+    """The block with most iterations: what a template schedules, and the others follow."""
+    return max(task.workload.blocks, key=_iterations)
+
+
 @lru_cache(maxsize=4096)
 def _of_task(task: Task, target: Target) -> tuple[tuple[str, float], ...]:
     work = task.workload
@@ -51,8 +56,7 @@ def _of_task(task: Task, target: Target) -> tuple[tuple[str, float], ...]:
         "vector_bits": float(target.vector_bits),
     }
     if work.blocks:
-        # The block with most iterations is the one that a template schedules; the others follow.
-        main = max(work.blocks, key=_iterations)
+        main = main_block(task)
         for sort, reduced in (("spatial", False), ("reduced", True)):
             extents = [axis.extent for axis in main.axes if axis.reduced is reduced]
             found[f"{sort}_axes"] = float(len(extents))

@@ -121,7 +121,7 @@ class XGBoostModel(CostModel):
 
     def fit(self, observations: Sequence[Observation]) -> None:
         """Replace the trees by new ones; needs two observations to say anything at all."""
-        self._own, self._kin = {}, dict(self._ground_kin)
+        self._own, self._kin = {}, {}
         for seen in observations:
             key, kind = _key(seen.task, seen.target), kind_of(seen.task)
             self._own[key] = self._own.get(key, 0) + 1
@@ -207,7 +207,8 @@ class XGBoostModel(CostModel):
         if self._own_trees is None and self._ground is None:
             return 0.0
         own = self._own.get(_key(task, target), 0)
-        kin = (self._kin or self._ground_kin).get(kind_of(task), 0) - own
+        kind = kind_of(task)
+        kin = self._kin.get(kind, 0) + self._ground_kin.get(kind, 0) - own
         return max(min(1.0, own / OWN_ENOUGH), 0.5 if kin >= KIN_ENOUGH else 0.0)
 
     def ground_bytes(self) -> bytes:

@@ -44,7 +44,7 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:_LONGEST]
 
 
-def digest_of(module: Any) -> str:
+def module_digest(module: Any) -> str:
     """Equal for equal modules, in every process, whatever parameters led to them."""
     import tvm_ffi
 
@@ -190,7 +190,7 @@ def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict
         if job.device is None:
             job.places.build_on(message["cores"])
         scheduled = schedule(job.task, job.target, candidate)
-        trace, module = scheduled.trace, digest_of(scheduled.module)
+        trace, module = scheduled.trace, module_digest(scheduled.module)
         if module in message["known"]:
             seconds[stage] = time.perf_counter() - started
             return {"same": module, "trace": trace, "seconds": seconds}

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from autotune.measure.wire import target_from
 from autotune.search.recording import task_from
 from autotune.search.space import JointSpace, candidate_of
 from cost_models.base import CostModel, CostModelError, Observation
-from cost_models.features import features_or_none, space_feature
+from cost_models.features import features_or_none, main_block, space_feature
 from search_spaces.registry import all_spaces
-from search_spaces.task import Block, Candidate, Target, Task
+from search_spaces.task import Candidate, Target, Task
 from tuning_db.database import TuningDatabase
 from tuning_db.history import (
     first_measurements,
@@ -78,6 +79,14 @@ class Knowledge:
                     found.append((task, target))
         return found
 
+    @cached_property
+    def _of_kind(self) -> dict[str, list[tuple[Task, Target]]]:
+        """``tasks`` by their kind: only those of one are compared."""
+        found: dict[str, list[tuple[Task, Target]]] = {}
+        for task, target in self.tasks:
+            found.setdefault(main_kind(task), []).append((task, target))
+        return found
+
     def observations(self) -> list[Observation]:
         """What became of candidates of all tasks.
 
@@ -111,7 +120,7 @@ class Knowledge:
         """The best of similar tasks, as candidates of the task of ``joint``; nearest first."""
         task, target = joint.task, joint.target
         near = []
-        for other, where in self.tasks:
+        for other, where in self._of_kind.get(main_kind(task), ()):
             if other.workload.key == task.workload.key and where == target:
                 continue  # its own records: it has them already
             far = distance(task, other) + (0.0 if where == target else OTHER_TARGET)
@@ -171,30 +180,22 @@ def distance(one: Task, other: Task) -> float:
     """Doublings by which the extents of two tasks differ; infinite where they differ in kind."""
     if main_kind(one) != main_kind(other):
         return math.inf
-    axes = zip(_main(one).axes, _main(other).axes, strict=True)
+    axes = zip(main_block(one).axes, main_block(other).axes, strict=True)
     return sum(abs(math.log2(a.extent) - math.log2(b.extent)) for a, b in axes)
 
 
 def main_kind(task: Task) -> str:
     """The sort of the block with most iterations: what a schedule is for."""
-    main = _main(task)
+    main = main_block(task)
     axes = "".join("r" if axis.reduced else "s" for axis in main.axes)
     reads = ";".join(str(read.dims) for read in main.reads)
     return f"{axes}:{sorted(main.ops)}:{reads}"
 
 
-def _main(task: Task) -> Block:
-    return max(
-        task.workload.blocks,
-        key=lambda block: math.prod(float(axis.extent) for axis in block.axes),
-    )
-
-
 def _target(description: str) -> Target | None:
     """The target of a stored description; None where it is none that this version knows."""
     try:
-        told = json.loads(description)
-        target = Target(**{**told, "features": tuple(told["features"])})
+        target = target_from(json.loads(description))
         return target if target.digest and class_of(target) else None
     except (TypeError, KeyError, ValueError, AttributeError):
         return None

@@ -177,7 +177,7 @@ class TiledSchedule:
             cut_tails(sch, shared, *uneven)
         if self.p.get("padding") == "border":
             # What reads beyond the image are the first and last turns of these loops.
-            cut_tails(sch, *(loop for loop in rest if not loop.same_as(ci)))
+            cut_tails(sch, *rest)
         in_registers(sch, tile)
         return shared, inner[-1]
 
