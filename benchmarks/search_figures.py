@@ -1,69 +1,150 @@
-"""The figures of ``benchmarks.search``: how far each searcher is after so many trials, and a plot.
+"""The figures of ``benchmarks.search``: how far each search is after so many trials and seconds.
 
-A searcher is a sampler with a seed. Its ``looks`` are what it measured, in order: candidate keys
-with the seconds of the first look (None: failed). What counts is the ``truth``: the seconds of
-those candidates measured again, all of them together.
+A search is a sampler with a seed. Its ``looks`` are what it measured, in order; a candidate leads
+by its first look. What counts is the truth: the seconds of whoever led, measured again, all of them
+together. Where there are several tasks, it is the sum over them.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-Looks = Sequence[tuple[str, float | None]]
+Key = tuple[str, str]
+"""Workload and candidate."""
 
-CHECKPOINTS = (16, 32, 64, 128)
+CHECKPOINTS = (16, 32, 64, 128, 256, 512)
+TIMES = (2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+"""Seconds of a search."""
+
 LEVELS = (0.95, 0.99)
 """Shares of the best known speed."""
 
 TIE = 0.03
 """Times that differ by less are as good as equal: which comes first says nothing."""
 
-_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e")
+
+@dataclass(frozen=True)
+class Look:
+    """A candidate that a search measured: ``seconds`` of one call (None: it failed), and ``clock``,
+    the seconds since the search began."""
+
+    key: Key
+    seconds: float | None
+    clock: float
 
 
-def incumbents(looks: Looks) -> list[str | None]:
-    """After each look the key of the candidate that looked fastest so far; None before any did."""
-    best, seconds, found = None, math.inf, list[str | None]()
-    for key, taken in looks:
-        if taken is not None and taken < seconds:
-            best, seconds = key, taken
-        found.append(best)
+@dataclass(frozen=True)
+class Curve:
+    """After each look the share of the best known speed, and the seconds since the beginning."""
+
+    shares: tuple[float, ...]
+    clocks: tuple[float, ...]
+
+    def after(self, seconds: float) -> float:
+        """The share that was reached within ``seconds``."""
+        done = sum(clock <= seconds for clock in self.clocks)
+        return self.shares[done - 1] if done else 0.0
+
+    def looks_to(self, level: float) -> int | None:
+        """Looks until ``level`` was reached for good; None if it was not."""
+        last = max((i for i, share in enumerate(self.shares) if share < level), default=-1)
+        return None if last + 1 >= len(self.shares) else last + 2
+
+    def seconds_to(self, level: float) -> float | None:
+        """The same in seconds."""
+        looks = self.looks_to(level)
+        return None if looks is None else self.clocks[looks - 1]
+
+
+def incumbents(looks: Sequence[Look]) -> list[dict[str, Key]]:
+    """After each look the candidate of each workload that looked fastest so far."""
+    best: dict[str, tuple[float, Key]] = {}
+    found = []
+    for look in looks:
+        seconds = math.inf if look.seconds is None else look.seconds
+        owner = look.key[0]
+        if seconds < best.get(owner, (math.inf, look.key))[0]:
+            best[owner] = (seconds, look.key)
+        found.append({owner: key for owner, (_, key) in best.items()})
     return found
 
 
-def levels(looks: Looks, truth: Mapping[str, float], best: float) -> list[float]:
-    """After each look the share of the best known speed that the searcher would deliver."""
-    return [0.0 if key is None else best / truth[key] for key in incumbents(looks)]
+def curve(looks: Sequence[Look], calls: Mapping[str, int], truth: Mapping[Key, float]) -> Curve:
+    """How far a search was after each look; nowhere before every task has a right candidate."""
+    best = sum(n * min(t for key, t in truth.items() if key[0] == w) for w, n in calls.items())
+    shares = []
+    for leading in incumbents(looks):
+        whole = sum(n * truth[leading[w]] if w in leading else math.inf for w, n in calls.items())
+        shares.append(best / whole)
+    return Curve(tuple(shares), tuple(look.clock for look in looks))
 
 
-def trials_to(reached: Sequence[float], level: float) -> int | None:
-    """Looks until ``level`` was reached for good; None if it was not."""
-    last = max((i for i, share in enumerate(reached) if share < level), default=-1)
-    return None if last + 1 >= len(reached) else last + 2
+def compared(
+    calls: Mapping[str, int],
+    looks: Mapping[str, Sequence[Sequence[Look]]],
+    again: Callable[[Sequence[Key]], Mapping[Key, float]],
+) -> dict[str, Any]:
+    """The figures of the searches of each sampler, once ``again`` has measured whoever led."""
+    led = {
+        key
+        for several in looks.values()
+        for one in several
+        for leading in incumbents(one)
+        for key in leading.values()
+    }
+    truth = dict(again(sorted(led)))
+    for key in led - set(truth):  # it failed this time: as slow as the slowest
+        truth[key] = max(seconds for other, seconds in truth.items() if other[0] == key[0])
+    samplers = {
+        name: of_sampler([curve(one, calls, truth) for one in several])
+        for name, several in looks.items()
+    }
+    best = sum(n * min(t for key, t in truth.items() if key[0] == w) for w, n in calls.items())
+    return {"best_seconds": best, "measured_again": len(truth), "samplers": samplers}
 
 
-def of_sampler(curves: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Of the searchers of one sampler: medians over the seeds, and the range at the checkpoints."""
-    count = min(map(len, curves))
+def of_sampler(curves: Sequence[Curve]) -> dict[str, Any]:
+    """Of the searches of one sampler: medians over the seeds, and ranges at the checkpoints.
+
+    One that did not reach a level needs one look more than it had, and endless seconds (None).
+    """
+    count = min(len(curve.shares) for curve in curves)
+    longest = max(curve.clocks[-1] for curve in curves)
     found: dict[str, Any] = {
         "after": {
-            str(n): _spread([curve[n - 1] for curve in curves]) for n in CHECKPOINTS if n <= count
-        }
+            str(n): _spread([curve.shares[n - 1] for curve in curves])
+            for n in CHECKPOINTS
+            if n <= count
+        },
+        "after_seconds": {
+            str(t): _spread([curve.after(t) for curve in curves]) for t in TIMES if t < longest
+        },
+        "final": statistics.median(curve.shares[-1] for curve in curves),
+        "seconds": statistics.median(curve.clocks[-1] for curve in curves),
     }
     for level in LEVELS:
-        needed = [trials_to(curve, level) for curve in curves]
-        # One that did not get there needs more than it had.
+        looks = [curve.looks_to(level) for curve in curves]
         found[f"trials_to_{level}"] = statistics.median(
-            count + 1 if trials is None else trials for trials in needed
+            len(curve.shares) + 1 if n is None else n
+            for n, curve in zip(looks, curves, strict=True)
         )
-        found[f"reached_{level}"] = sum(trials is not None for trials in needed)
-    found["median"] = [statistics.median(c[i] for c in curves) for i in range(count)]
+        found[f"seconds_to_{level}"] = seconds_to(curves, level)
+        found[f"reached_{level}"] = sum(n is not None for n in looks)
+    found["curve"] = [statistics.median(c.shares[i] for c in curves) for i in range(count)]
+    found["clock"] = [statistics.median(c.clocks[i] for c in curves) for i in range(count)]
     return found
+
+
+def seconds_to(curves: Sequence[Curve], level: float) -> float | None:
+    """The median over ``curves``; None where less than half of them got there."""
+    taken = [curve.seconds_to(level) for curve in curves]
+    middle = statistics.median(math.inf if s is None else s for s in taken)
+    return middle if math.isfinite(middle) else None
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
@@ -74,8 +155,8 @@ def ranking(scores: Sequence[float], seconds: Sequence[float], top: int = 8) -> 
     """How well ``scores`` (higher is better) order ``seconds``.
 
     ``pairs`` is the share of pairs in the right order, ties left out; ``recall`` the share of the
-    ``top`` fastest among as many with the best scores; ``top1`` the best time over that of the best
-    score.
+    ``top`` fastest among as many with the best scores; ``top1`` and ``topk`` the best time over
+    that of the best score, and over the best among the ``top`` best scores.
     """
     right = told = 0
     for i, j in combinations(range(len(seconds)), 2):
@@ -84,57 +165,10 @@ def ranking(scores: Sequence[float], seconds: Sequence[float], top: int = 8) -> 
             right += (scores[i] > scores[j]) == (seconds[i] < seconds[j])
     by_score = sorted(range(len(scores)), key=lambda i: -scores[i])
     by_time = sorted(range(len(seconds)), key=lambda i: seconds[i])
+    best = seconds[by_time[0]]
     return {
         "pairs": right / told if told else math.nan,
         "recall": len({*by_score[:top]} & {*by_time[:top]}) / top,
-        "top1": seconds[by_time[0]] / seconds[by_score[0]],
+        "top1": best / seconds[by_score[0]],
+        "topk": best / min(seconds[i] for i in by_score[:top]),
     }
-
-
-def plot(tasks: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """An SVG: for each task a panel with the median curve of each sampler."""
-    wide, high, gap = 360, 220, 50
-    parts = []
-    names = list(dict.fromkeys(name for curves in tasks.values() for name in curves))
-    for place, (task, curves) in enumerate(tasks.items()):
-        left, top = gap + (place % 2) * (wide + gap), gap + (place // 2) * (high + gap)
-        longest = max(map(len, curves.values()))
-
-        def at(i: int, share: float, left: int = left, top: int = top, n: int = longest) -> str:
-            x = left + wide * math.log2(i + 1) / max(1.0, math.log2(n))
-            return f"{x:.1f},{top + high * (1 - min(max(share, 0.5), 1.0)) / 0.5:.1f}"
-
-        parts.append(f'<text x="{left}" y="{top - 8}" font-weight="bold">{escape(task)}</text>')
-        parts.append(
-            f'<rect x="{left}" y="{top}" width="{wide}" height="{high}" fill="none" stroke="#888"/>'
-        )
-        for share in (0.6, 0.7, 0.8, 0.9, 1.0):
-            x, y = at(0, share).split(",")
-            parts.append(
-                f'<line x1="{x}" y1="{y}" x2="{left + wide}" y2="{y}" stroke="#ddd"/>'
-                f'<text x="{left - 30}" y="{float(y) + 4}">{share:.0%}</text>'
-            )
-        for n in (1, 4, *(n for n in CHECKPOINTS if n <= longest)):
-            x = at(n - 1, 0.5).split(",")[0]
-            parts.append(f'<text x="{x}" y="{top + high + 14}" text-anchor="middle">{n}</text>')
-        for name, curve in curves.items():
-            points = " ".join(at(i, share) for i, share in enumerate(curve))
-            colour = _COLOURS[names.index(name) % len(_COLOURS)]
-            parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
-    rows = -(-len(tasks) // 2)
-    bottom = gap + rows * (high + gap)
-    for place, name in enumerate(names):
-        x, colour = gap + 150 * place, _COLOURS[place % len(_COLOURS)]
-        parts.append(
-            f'<line x1="{x}" y1="{bottom}" x2="{x + 24}" y2="{bottom}" stroke="{colour}" '
-            f'stroke-width="3"/><text x="{x + 30}" y="{bottom + 4}">{escape(name)}</text>'
-        )
-    parts.append(
-        f'<text x="{gap}" y="{bottom + 24}">share of the best known speed (median of the seeds, '
-        "winners measured again together) after so many trials</text>"
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * (wide + gap) + gap}" '
-        f'height="{bottom + 40}" font-family="sans-serif" font-size="12">'
-        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
-    )

@@ -13,9 +13,7 @@ Rewrite = Callable[[Any, Any], Any]
 """What takes the place of a call that matched, from the call and the matches by pattern."""
 
 
-def rewrite_main(
-    module: tvm.IRModule, rewrites: Iterable[tuple[Any, Rewrite]]
-) -> tvm.IRModule:
+def rewrite_main(module: tvm.IRModule, rewrites: Iterable[tuple[Any, Rewrite]]) -> tvm.IRModule:
     """``module`` with each pattern rewritten wherever it matches, one pattern after the other."""
     main = module["main"]
     for pattern, rewrite in rewrites:

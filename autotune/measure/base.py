@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -72,6 +72,12 @@ class Runner(ABC):
 
         For comparisons: a runner may otherwise stop early with what is clearly slower than before.
         """
+
+    def remember(  # noqa: B027  (a runner may measure everything)
+        self, task: Task, measurements: Iterable[Measurement]
+    ) -> None:
+        """Take what earlier runs measured of ``task``: a candidate that makes the same module as
+        one of those need not be measured."""
 
     @abstractmethod
     def close(self) -> None:

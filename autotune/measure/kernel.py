@@ -74,9 +74,7 @@ class Kernel:
 
         return self._timed(tvm.cpu(), arguments, repeat, cold)
 
-    def _timed(
-        self, device: Any, arguments: Sequence[Any], repeat: int, cold: bool
-    ) -> list[float]:
+    def _timed(self, device: Any, arguments: Sequence[Any], repeat: int, cold: bool) -> list[float]:
         timer = self.library.time_evaluator(
             self.split.main,
             device,

@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from abc import abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -125,6 +125,12 @@ class WorkerRunner(Runner):
 
         ``done`` is the worker's last message, empty where it died or its time was over.
         """
+
+    def remember(self, task: Task, measurements: Iterable[Measurement]) -> None:
+        made = self._modules.setdefault(task.workload.key, {})
+        for found in measurements:
+            if isinstance(found.outcome, Measured) and found.module and not found.same_as:
+                made.setdefault(found.module, found)
 
     def run(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[Measurement]:
         """Yield one measurement for each candidate, in order.
@@ -347,8 +353,7 @@ class WorkerRunner(Runner):
         else:
             worker.noise()
         found = Measurement(candidate, outcome, trace, spent(seconds), drift, module)
-        if isinstance(outcome, Measured) and module:
-            self._modules.setdefault(task.workload.key, {}).setdefault(module, found)
+        self.remember(task, [found])
         return found
 
     def _made_by_others(self, task: Task, candidate: Candidate) -> list[str]:

@@ -131,9 +131,7 @@ class Knowledge:
             best = self.database.best(key, digest)
             if best is None:
                 continue
-            candidate = joint.adapted(
-                candidate_of(best.space, best.space_version, best.parameters)
-            )
+            candidate = joint.adapted(candidate_of(best.space, best.space_version, best.parameters))
             if candidate is None or candidate.key in found or not joint.valid(candidate):
                 continue
             origin = {

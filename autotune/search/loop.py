@@ -77,7 +77,7 @@ def tune_tasks(
     drift = DriftLog(drift_seconds(database, target.digest))
     state = SearchState(target, chosen, run, [TaskState(study) for study in studies], drift)
     for task in state.tasks:
-        task.restore(database)
+        task.restore(database, runner)
     if chosen.transfer:
         known = Knowledge(database, target)
         if cost_model is not None:

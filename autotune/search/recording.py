@@ -12,7 +12,7 @@ from autotune.measure import wire
 from autotune.measure.base import Measurement
 from autotune.measure.outcome import Measured, WrongResult
 from autotune.measure.timing import ESTIMATOR, FIRST_EXECUTION, uncertainty
-from autotune.search.space import parameters_text
+from autotune.search.space import candidate_of, parameters_text
 from autotune.versions import installed
 from search_spaces.task import Target, Task
 from tuning_db.records import Record, TargetRow, WorkloadRow
@@ -68,9 +68,7 @@ def record_of(
     kernel's (``tuning_db.drift``), the cause of a failure, and ``extra`` (JSON-able).
     """
     outcome, candidate = measurement.outcome, measurement.candidate
-    detail = {
-        name: value for name, value in asdict(outcome).items() if name not in _STORED_APART
-    }
+    detail = {name: value for name, value in asdict(outcome).items() if name not in _STORED_APART}
     detail["stages"] = dict(measurement.seconds)
     if isinstance(outcome, Measured):
         how = ESTIMATOR if len(outcome.samples) > 1 else FIRST_EXECUTION
@@ -101,4 +99,23 @@ def record_of(
         run=run,
         time=datetime.now(UTC).isoformat(timespec="milliseconds"),
         final=final,
+    )
+
+
+def measurement_of(record: Record) -> Measurement | None:
+    """The measurement that ``record`` was made of; None where it tells of a failure."""
+    if record.outcome != Measured.kind or record.seconds is None:
+        return None
+    detail = json.loads(record.detail)
+    outcome = Measured(
+        record.seconds, tuple(record.samples), record.error or 0.0, record.tolerance or 0.0
+    )
+    return Measurement(
+        candidate_of(record.space, record.space_version, record.parameters),
+        outcome,
+        record.trace,
+        detail.get("stages", {}),
+        detail.get("drift_seconds"),
+        detail.get("module", ""),
+        detail.get("same_as", ""),
     )

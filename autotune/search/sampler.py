@@ -35,9 +35,10 @@ class CostModelSampler(BaseSampler):
     it by the features of the decisions; its objective suggests by ``JointSpace.suggest`` and
     returns seconds.
 
-    A share ``epsilon`` of the proposals, and more while the model is not to be trusted, is drawn at
-    random. A point that the study has seen, finished or running, is not proposed again while others
-    remain. Proposals made while others run keep away from those.
+    A share ``epsilon`` of the proposals, and more while the model is not to be trusted, is left to
+    chance: a neighbour of one of the best (a share ``near`` of them), or any point. A point that
+    the study has seen, finished or running, is not proposed again while others remain. Proposals
+    made while others run keep away from those.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class CostModelSampler(BaseSampler):
         epsilon: float = 0.1,
         pool: int = 512,
         elites: int = 8,
+        near: float = 0.7,
     ) -> None:
         """Rank ``pool`` points for each proposal, half of them mutations of the ``elites`` best."""
         if not 0.0 <= epsilon <= 1.0:
@@ -56,6 +58,7 @@ class CostModelSampler(BaseSampler):
         self.epsilon = epsilon
         self.pool = pool
         self.elites = elites
+        self.near = near
         self._rng = np.random.default_rng(seed)
 
     @classmethod
@@ -110,11 +113,13 @@ class CostModelSampler(BaseSampler):
                 return point
         running = [point for state, point, _ in others if state == TrialState.RUNNING]
         trust = self.guide.learn(study, search_space)
-        if self._rng.random() < max(self.epsilon, 1.0 - trust):
-            return self._explore(search_space, seen)
         finished = [found for state, _, found in others if state == TrialState.COMPLETE]
-        pool = self._pool(search_space, seen, self._best(study, finished, search_space))
-        return self._exploit(search_space, pool, running) or self._explore(search_space, seen)
+        elites = self._best(study, finished, search_space)
+        if self._rng.random() < max(self.epsilon, 1.0 - trust):
+            return self._explore(search_space, seen, elites)
+        pool = self._pool(search_space, seen, elites)
+        found = self._exploit(search_space, pool, running)
+        return found or self._explore(search_space, seen, elites)
 
     def _best(
         self, study: Study, finished: Sequence[FrozenTrial], space: dict[str, BaseDistribution]
@@ -138,9 +143,7 @@ class CostModelSampler(BaseSampler):
         made: dict[tuple[tuple[str, Any], ...], Point] = {}
         for i in range(self.pool):
             if elites and i % 2:
-                # Better ones have more offspring: the first elite twice as much as the second.
-                place = min(int(self._rng.geometric(0.35)) - 1, len(elites) - 1)
-                point = self.guide.mutate(space, elites[place], self._rng)
+                point = self._offspring(space, elites)
             else:
                 point = self.guide.draw(space, self._rng)
             key = key_of(point)
@@ -161,11 +164,24 @@ class CostModelSampler(BaseSampler):
                 return pool[i]
         return pool[ranked[0]] if ranked else {}
 
+    def _offspring(self, space: dict[str, BaseDistribution], elites: Sequence[Point]) -> Point:
+        # Better ones have more of it: the first elite half as much again as the second.
+        place = min(int(self._rng.geometric(0.35)) - 1, len(elites) - 1)
+        return self.guide.mutate(space, elites[place], self._rng)
+
     def _explore(
-        self, space: dict[str, BaseDistribution], seen: set[tuple[tuple[str, Any], ...]]
+        self,
+        space: dict[str, BaseDistribution],
+        seen: set[tuple[tuple[str, Any], ...]],
+        elites: Sequence[Point],
     ) -> Point:
-        for _ in range(64):
-            point = self.guide.draw(space, self._rng)
+        close = bool(elites) and self._rng.random() < self.near
+        for i in range(128):
+            # Around the best all may be known or refused: then anywhere.
+            if close and i < 64:
+                point = self._offspring(space, elites)
+            else:
+                point = self.guide.draw(space, self._rng)
             if key_of(point) not in seen and self.guide.valid(point):
                 return point
         count = self.guide.count(space)

@@ -19,7 +19,7 @@ SamplerFactory = Callable[[int], "BaseSampler"]
 """Makes an Optuna sampler of a seed."""
 
 OPTIONS: dict[str, dict[str, type[int] | type[float]]] = {
-    "cost-model": {"epsilon": float, "pool": int, "elites": int},
+    "cost-model": {"epsilon": float, "pool": int, "elites": int, "near": float},
     "tpe": {"n_startup_trials": int, "n_ei_candidates": int},
     "random": {},
 }
@@ -40,9 +40,7 @@ class SamplerChoice:
         """Read "tpe" or "cost-model:epsilon=0.2,pool=1024". Raises ``InputError``."""
         name, _, rest = text.partition(":")
         if name not in OPTIONS:
-            raise InputError(
-                f"there is no sampler {name!r}: choose one of {', '.join(SAMPLERS)}"
-            )
+            raise InputError(f"there is no sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
         options: dict[str, int | float] = {}
         for part in filter(None, rest.split(",")):
             key, _, value = part.partition("=")

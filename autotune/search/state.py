@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from autotune.measure.base import Measurement
+from autotune.measure.base import Measurement, Runner
 from autotune.search.drift import DriftLog
 from autotune.search.finals import Verdict
-from autotune.search.recording import record_of
+from autotune.search.recording import measurement_of, record_of
 from autotune.search.settings import SearchSettings
 from autotune.search.space import candidate_of
 from autotune.search.study import TaskStudy
@@ -36,10 +36,13 @@ class TaskState:
     restored: int = 0
     """Candidates that earlier runs measured."""
 
-    def restore(self, database: TuningDatabase) -> None:
-        """Learn from the records of earlier runs, first looks and finals."""
+    def restore(self, database: TuningDatabase, runner: Runner | None = None) -> None:
+        """Learn from the records of earlier runs, first looks and finals; ``runner`` remembers."""
         key, target = self.study.task.workload.key, self.study.target.digest
-        self.restored = self.study.restore(database.records(key, target, final=False))
+        records = list(database.records(key, target, final=False))
+        self.restored = self.study.restore(records)
+        if runner is not None:
+            runner.remember(self.study.task, filter(None, map(measurement_of, records)))
         for record in database.records(key, target, final=True):
             detail = json.loads(record.detail)
             if record.outcome != "measured":

@@ -251,9 +251,7 @@ class TaskStudy:
             self._take(candidate, seconds, record.outcome, "")
         return self.trials - before
 
-    def _take(
-        self, candidate: Candidate, seconds: float | None, kind: str, message: str
-    ) -> None:
+    def _take(self, candidate: Candidate, seconds: float | None, kind: str, message: str) -> None:
         key = candidate.key
         if key in self.measured:
             return

@@ -40,9 +40,7 @@ class PackingSpace(SearchSpace):
             loops = schedule.get_loops(block)
             if "matmul" in schedule.get(block).name_hint and task.workload.constants:
                 copy = schedule.cache_read(block, 1, "global")
-                schedule.transform_layout(
-                    block, ("read", 1), lambda k, n: (n // tile, k, n % tile)
-                )
+                schedule.transform_layout(block, ("read", 1), lambda k, n: (n // tile, k, n % tile))
                 schedule.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
                 i, j, _ = loops
                 outer, inner = schedule.split(j, [None, tile])

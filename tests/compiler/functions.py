@@ -191,9 +191,7 @@ def shuffled(image: tuple[int, int], block: int, channels: int) -> Any:
 
 
 def padded(shape: tuple[int, int, int], widths: Sequence[int]) -> Any:
-    return relax_model(
-        [shape], lambda make, x: op("nn.pad")(x, list(widths), "constant", 0.25)
-    )
+    return relax_model([shape], lambda make, x: op("nn.pad")(x, list(widths), "constant", 0.25))
 
 
 def sliced(shape: tuple[int, int, int], begin: int, step: int) -> Any:

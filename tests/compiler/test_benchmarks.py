@@ -79,18 +79,23 @@ def test_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(found["around_a_call_seconds"]) == {"in_place", "copied"}
 
 
-def test_search(tmp_path: Path) -> None:
+def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = runtime.small(tmp_path / "made.onnx")
+    monkeypatch.setattr("benchmarks.models.model", lambda name: (made, {}))
     path, plot = tmp_path / "search.json", tmp_path / "search.svg"
-    options = ["--workloads", "softmax,gemm", "--seeds", "1", "--trials", "6", "--json", str(path)]
-    assert search.main([*options, "--svg", str(plot)]) in (0, 1)
-    found = json.loads(path.read_text())["tasks"]
-    assert set(found) == {"softmax", "gemm"}
-    for task in found.values():
-        assert set(task["samplers"]) == {"transfer", "cost-model", "tpe", "random"}
-        for sampler in task["samplers"].values():
-            assert len(sampler["median"]) == 6
-            assert all(0 <= share <= 1 for share in sampler["median"])
-    assert plot.read_text().count("<polyline") == 8
+    options = ["--workloads", f"gemm,{search.MODEL}", "--seeds", "1", "--trials", "6"]
+    options += ["--model-trials", "12", "--json", str(path), "--svg", str(plot)]
+    assert search.main(options) in (0, 1)
+    content = json.loads(path.read_text())
+    assert set(content["workloads"]) == {"gemm", search.MODEL}
+    for found, trials in zip(content["workloads"].values(), (6, 12), strict=True):
+        assert set(found["samplers"]) == set(search.EVERY)
+        for sampler in found["samplers"].values():
+            assert 0 < len(sampler["curve"]) == len(sampler["clock"]) <= trials
+            assert all(0 <= share <= 1 for share in sampler["curve"])
+            assert sampler["curve"][-1] > 0
+    assert content["claims"]
+    assert plot.read_text().count("<polyline") == 4 * len(search.EVERY)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,19 @@ def test_a_module_that_another_candidate_made_is_not_measured_twice(
     assert again.same_as == "" and "run" in again.seconds
 
 
+def test_a_module_that_an_earlier_run_measured_is_not_measured_again(
+    runner: LocalRunner, task: Task
+) -> None:
+    earlier = Candidate("test.tiled", 1, {"tile": 32})
+    (seen,) = measure(runner, task, earlier)
+    failed = dataclasses.replace(seen, outcome=Invalid("no"), module="other")
+    with LocalRunner(host(), plugins=[PLUGIN]) as later:
+        later.remember(task, [failed, seen])
+        twin = Candidate("test.tiled", 1, {"tile": 32, "not_read": 1})
+        (found,) = measure(later, task, twin)
+    assert found.same_as == earlier.key and found.outcome == seen.outcome
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "fields"),
     [

@@ -206,9 +206,7 @@ def test_a_workload_that_the_rules_cannot_take_does_not_match(target: Target) ->
 
     text = tvm.ir.save_json(tvm.IRModule({"main": twice}))
     base = task("matmul")
-    strange = replace(
-        base, workload=replace(base.workload, key="twice", function=text, blocks=())
-    )
+    strange = replace(base, workload=replace(base.workload, key="twice", function=text, blocks=()))
     assert not SPACE.matches(strange, target)
     assert sketches_of("twice", text, target).failure
     with pytest.raises(InvalidParameters, match="no design"):

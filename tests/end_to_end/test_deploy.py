@@ -111,9 +111,7 @@ def test_without_a_linker_for_it_one_sentence_says_what_to_install(tmp_path: Pat
     OTHER != "aarch64" or not shutil.which("qemu-aarch64"),
     reason="needs qemu-aarch64 (qemu-user) on another machine than aarch64",
 )
-@pytest.mark.skipif(
-    not shutil.which("aarch64-linux-gnu-g++"), reason="needs g++-aarch64-linux-gnu"
-)
+@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="needs g++-aarch64-linux-gnu")
 def test_an_artifact_for_another_architecture_runs_there(crossed: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     wanted = [f"{name}=={version(name)}" for name in ("apache-tvm", "apache-tvm-ffi")]

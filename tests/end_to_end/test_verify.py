@@ -26,9 +26,7 @@ def test_disturbed_records_are_listed_and_measured_again(tmp_path: Path) -> None
     options = ("--db", database, "--json")
     listed = json.loads(autotune("db", "list", "--disturbed", *options).stdout)
     assert set(spoilt) & {r["id"] for r in listed}
-    done = json.loads(
-        autotune("db", "verify", "--threads", 1, "--above", 4.0, *options).stdout
-    )
+    done = json.loads(autotune("db", "verify", "--threads", 1, "--above", 4.0, *options).stdout)
     assert done["repeated"] == done["found"] >= 1
     after = json.loads(autotune("db", "list", "--last", 1000, *options).stdout)
     assert {r["id"] for r in records} <= {r["id"] for r in after}  # the old ones stay

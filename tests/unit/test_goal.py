@@ -37,6 +37,7 @@ def test_anything_else_is_explained(text):
 def test_the_plan_says_what_is_going_to_happen_and_how_long(tmp_path):
     database, run = open_with_run(tmp_path / "tuning.db")
     with database:
+
         def said(**more):
             return plan([TASK], TARGET, database, SearchSettings(**more))
 

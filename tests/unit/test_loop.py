@@ -83,6 +83,28 @@ def test_the_same_command_again_continues_with_what_is_left(database):
     assert three.stopped == "budget" and three.latency == pytest.approx(two.latency)
 
 
+def test_the_runner_remembers_what_earlier_runs_measured(database):
+    class Remembering(AnalyticRunner):
+        remembered = ()
+
+        def remember(self, task, measurements):
+            found = [(task.workload.key, m.candidate.key, m.outcome.seconds) for m in measurements]
+            self.remembered = (*self.remembered, *found)
+
+    def sometimes(task: Task, candidate: Candidate) -> float | Crashed:
+        if candidate.key[0] in "0123":
+            return Crashed("run", 11, "SIGSEGV")
+        return latency(task, candidate)
+
+    tune_tasks(TASKS, TARGET, AnalyticRunner(TARGET, sometimes), database, settings(40))
+    runner = Remembering(TARGET, sometimes)
+    tune_tasks(TASKS, TARGET, runner, database, settings(41))
+    told = [
+        (r.workload, r.candidate, r.seconds) for r in database.records(final=False) if r.seconds
+    ]
+    assert sorted(runner.remembered) == sorted(told[:-1])
+
+
 def test_interrupted_anywhere_everything_measured_is_kept(database):
     def interrupted(task: Task, candidate: Candidate) -> float:
         if len(runner.measured) == 11:
