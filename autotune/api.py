@@ -6,7 +6,7 @@ Heavy imports are inside the functions, after the thread pool's size is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from tuning_db.drift import DISTURBED, SLOWER
 
 if TYPE_CHECKING:
     from autotune.frontends import ImportCheck
+    from autotune.graphs import GraphOutcome
     from autotune.measure.base import Runner
     from autotune.measure.timing import TimingPlan
     from autotune.measure.tracker import Device
@@ -42,12 +43,14 @@ class TuneResult:
     """How a tuning run went. ``compiled`` is None without an output, or after an interruption.
 
     ``untunable`` names the tasks that no search space matches; they are compiled as they are.
+    ``graph`` is what became of a searched graph, None where none was found that promised a gain.
     """
 
     search: SearchSummary
     import_check: ImportCheck
     compiled: CompileResult | None
     untunable: tuple[str, ...] = ()
+    graph: GraphOutcome | None = None
 
 
 def tune(
@@ -66,6 +69,7 @@ def tune(
     cache: str = "cold",
     transfer: bool = True,
     until: str | None = None,
+    graph: bool = False,
     progress: Callable[[Progress], None] | None = None,
     status: Status | None = None,
 ) -> TuneResult:
@@ -82,7 +86,9 @@ def tune(
     as in a model, "hot" in the CPU's caches. With ``transfer`` the search begins with what the
     database knows of similar tasks and targets. ``until`` ends it once the tasks together take no
     longer than that: a time ("2.5ms"), or another engine's ("onnxruntime", "openvino:1.1" for 1.1
-    times as fast), timed here before the search. ``progress`` is called after each
+    times as fast), timed here before the search. With ``graph`` the graph of the model is searched
+    first, and its winner confirmed against the default graph in the end; the database remembers it,
+    and later calls use it. ``progress`` is called after each
     measurement, ``status`` with a line before each long step.
 
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
@@ -90,6 +96,7 @@ def tune(
     """
     from autotune.database import check_timing, open_database
     from autotune.goal import Goal
+    from autotune.graphs import confirmed, kept_choices, search_graph
     from autotune.measure.timing import CACHES, TimingPlan
     from autotune.search.budget import Budget
     from autotune.search.plan import plan
@@ -117,6 +124,8 @@ def tune(
             raise TargetError(
                 "a device that is measured over the network needs a name at its tracker: use --key"
             )
+        if graph:
+            raise InputError("--graph compares whole models on this machine: it needs no --rpc")
     elif resolved.device:
         raise TargetError(
             f"the target is the device {resolved.device!r}: say with --rpc HOST:PORT where the "
@@ -132,12 +141,22 @@ def tune(
     check_timing(database, resolved, cache)
     # The measuring processes start while the model is imported.
     with _runner(resolved, device, TimingPlan(cache=cache), cores, status) as runner:
-        imported, import_check, fused = prepared(model, input_shapes, resolved, status)
+        imported, import_check, fused = prepared(
+            model, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
+        )
 
+        from autotune.frontends.sampling import random_inputs
         from autotune.search.loop import tune_tasks
         from search_spaces.registry import matching
         from tuning_db.records import ModelRow
 
+        settings = SearchSettings(sampler=sampler, seed=seed, cache=cache, transfer=transfer)
+        choice = None
+        if graph:
+            with open_database(database) as opened:
+                choice = search_graph(imported, resolved, runner, opened, settings, status)
+            if choice is not None:
+                fused = choice.winner
         tunable = [task for task in fused.tasks if any(matching(task, resolved))]
         untunable = tuple(t.workload.name for t in fused.tasks if t not in tunable)
         if trials is None and seconds is None:
@@ -148,9 +167,7 @@ def tune(
             if goal.engine:
                 tell(status, f"timing {goal.engine}")
             enough = goal.reached_at(Path(model), imported, resolved.threads)
-        settings = SearchSettings(
-            budget=budget, sampler=sampler, seed=seed, cache=cache, transfer=transfer, until=enough
-        )
+        settings = replace(settings, budget=budget, until=enough)
         with open_database(database) as opened:
             tell(status, plan(tunable, resolved, opened, settings))
             summary = tune_tasks(
@@ -162,11 +179,15 @@ def tune(
                 progress,
                 model=ModelRow(fused.digest, fused.name),
             )
+            outcome = None
+            if choice is not None and summary.stopped != "interrupted":
+                outcome = confirmed(choice, opened, random_inputs(imported.inputs, seed), status)
+                fused = choice.winner if outcome.kept else choice.default
     compiled = None
     if output is not None and summary.stopped != "interrupted":
         schedules = best_schedules(fused, database)
         compiled = built(imported, import_check, fused, schedules, output, status)
-    return TuneResult(summary, import_check, compiled, untunable)
+    return TuneResult(summary, import_check, compiled, untunable, outcome)
 
 
 def verify(

@@ -23,6 +23,8 @@ from search_spaces.task import Target
 if TYPE_CHECKING:
     from autotune.artifact.lock import Lock
     from autotune.artifact.reproduce import Reproduction
+    from autotune.frontends.base import ImportedModel
+    from autotune.graph.choices import Choices
 
 
 def compile(
@@ -46,6 +48,8 @@ def compile(
     """
     from autotune.artifact.lock import read_lock
     from autotune.artifact.output import check_output
+    from autotune.graph.choices import check_choices
+    from autotune.graphs import kept_choices
     from autotune.target import from_fields
 
     locked = None
@@ -64,7 +68,14 @@ def compile(
         )
     check_output(output)
     _check_readable(database)
-    imported, import_check, fused = prepared(model, input_shapes, resolved, status)
+
+    def choices(imported: ImportedModel) -> Choices | None:
+        if locked is None:
+            return kept_choices(database, imported, resolved)
+        check_choices(locked.graph, str(lock))
+        return locked.graph
+
+    imported, import_check, fused = prepared(model, input_shapes, resolved, status, choices)
     schedules = locked.schedules if locked is not None else best_schedules(fused, database)
     return built(imported, import_check, fused, schedules, output, status)
 
@@ -87,11 +98,14 @@ def lock(
     from autotune.artifact.build import PACKAGES
     from autotune.artifact.lock import lock_of
     from autotune.files import replacing
+    from autotune.graphs import kept_choices
     from autotune.versions import installed
 
     resolved = resolved_target(target, threads, key)
     _check_readable(database)
-    _, _, fused = prepared(model, input_shapes, resolved, status)
+    _, _, fused = prepared(
+        model, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
+    )
     made = lock_of(fused, best_schedules(fused, database), installed(PACKAGES))
     with replacing(Path(output)) as file:
         file.write(made.text().encode())
@@ -117,6 +131,7 @@ def reproduce(
     from autotune.artifact.reproduce import compare
     from autotune.artifact.schedules import named, record_named
     from autotune.database import open_database
+    from autotune.graph.choices import check_choices
     from autotune.runtime import read_manifest
     from autotune.target import from_fields
 
@@ -132,8 +147,10 @@ def reproduce(
     else:
         schedules = named(tasks, lambda task: None, None)
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in manifest["inputs"]}
+    choices = manifest["graph"].get("spaces", {})
+    check_choices(choices, str(artifact))
     try:
-        imported, import_check, fused = prepared(model, shapes, made_for, status)
+        imported, import_check, fused = prepared(model, shapes, made_for, status, lambda _: choices)
     except InputError as error:
         raise InputError(f"{artifact} was not made from {model}: {error}") from error
     if fused.digest != manifest["model"]["digest"]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autotune.artifact.manifest import ChosenSchedule, Manifest
     from autotune.frontends import ImportCheck
     from autotune.frontends.base import ImportedModel
+    from autotune.graph.choices import Choices
     from autotune.graph.model import FusedModel
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -63,9 +64,16 @@ def resolved_target(target: str | Target, threads: int | None, key: str = "") ->
 
 
 def prepared(
-    model: str | Path, input_shapes: Shapes | None, target: Target, status: Status | None
+    model: str | Path,
+    input_shapes: Shapes | None,
+    target: Target,
+    status: Status | None,
+    choices: Callable[[ImportedModel], Choices | None] | None = None,
 ) -> tuple[ImportedModel, ImportCheck, FusedModel]:
-    """The model inside the house: imported, compared with the original, fused."""
+    """The model inside the house: imported, compared with the original, fused.
+
+    ``choices`` finds those for its graph; the default ones are taken where there are none.
+    """
     from autotune.frontends import import_model, verify_import
     from autotune.frontends.verify import naive_build
 
@@ -74,8 +82,9 @@ def prepared(
     from autotune.graph.pipeline import optimise
 
     tell(status, "fusing operators")
+    chosen = None if choices is None else choices(imported)
     try:
-        fused = optimise(imported, target)
+        fused = optimise(imported, target, chosen)
     except Exception:
         naive_build(imported)  # if TVM alone cannot compile it either, that is what is told
         raise

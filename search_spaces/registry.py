@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
 from search_spaces.base import SearchSpace
+from search_spaces.plugins import installed_plugins
 from search_spaces.task import Candidate, Target, Task
 
 GROUP = "autotune.search_spaces"
@@ -33,29 +33,15 @@ def unregister(name: str) -> None:
     _registered.pop(name, None)
 
 
-@cache
-def _loaded() -> tuple[tuple[SearchSpace, ...], tuple[tuple[EntryPoint, str], ...]]:
-    spaces: dict[str, SearchSpace] = {}
-    failures: list[tuple[EntryPoint, str]] = []
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        try:
-            space = point.load()()
-        except Exception as error:  # a plugin may fail in any way; it is reported and skipped
-            failures.append((point, f"{type(error).__name__}: {error}"))
-        else:
-            spaces[space.name] = space
-    return tuple(spaces.values()), tuple(failures)
-
-
 def all_spaces() -> tuple[SearchSpace, ...]:
     """Every space that could be loaded, by entry-point name, then those given to ``register``."""
-    installed = (space for space in _loaded()[0] if space.name not in _registered)
+    installed = (space for space in installed_plugins(GROUP)[0] if space.name not in _registered)
     return (*installed, *_registered.values())
 
 
 def failed_plugins() -> tuple[tuple[EntryPoint, str], ...]:
     """Entry points that failed to load, with the reason."""
-    return _loaded()[1]
+    return installed_plugins(GROUP)[1]
 
 
 def spaces_for(task: Task, target: Target) -> list[SearchSpace]:

@@ -187,7 +187,7 @@ def _constant_outputs(fused: FusedModel) -> tuple[str, ...]:
     """Names of the outputs that are weights and no result of anything."""
     from tvm import relax
 
-    from autotune.graph.constants import is_constant
+    from search_spaces.graph.expressions import is_constant
 
     main = fused.module["main"]
     values = {b.var: b.value for block in main.body.blocks for b in block.bindings}

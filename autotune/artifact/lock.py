@@ -56,15 +56,31 @@ class LockedTask(_Part):
         return ChosenSchedule(**values | {"trace": "".join(self.trace)})
 
 
+class LockedSpace(_Part):
+    """What was chosen in a graph space."""
+
+    version: int
+    parameters: dict[str, bool | int | float | str]
+
+
 class Lock(_Part):
-    """A lock file. ``target`` has the fields of ``Target``; ``versions`` are of who wrote it."""
+    """A lock file. ``target`` has the fields of ``Target``; ``versions`` are of who wrote it.
+
+    ``spaces`` are the choices for the graph, by graph space.
+    """
 
     format: Literal["autotune-lock"] = "autotune-lock"
     version: Literal[1] = 1
     model: LockedModel
     target: dict[str, Any]
     versions: dict[str, str]
+    spaces: dict[Name, LockedSpace] = {}
     tasks: list[LockedTask]
+
+    @property
+    def graph(self) -> dict[str, dict[str, Any]]:
+        """The choices for the graph, as it takes them."""
+        return {name: space.model_dump() for name, space in self.spaces.items()}
 
     @property
     def schedules(self) -> dict[str, ChosenSchedule]:
@@ -92,6 +108,7 @@ def lock_of(
         model=LockedModel(name=fused.name, digest=fused.digest),
         target={**asdict(fused.target), "features": list(fused.target.features)},
         versions=dict(versions),
+        spaces={n: LockedSpace(**told) for n, told in fused.choices.get("spaces", {}).items()},
         tasks=tasks,
     )
 

@@ -93,6 +93,9 @@ def tune(
     transfer: Annotated[
         bool, typer.Option(help="Begin with what the database knows of similar tasks.")
     ] = True,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Search the graph of the model as well.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search schedules for MODEL on this machine; run again to continue where it ended."""
@@ -116,6 +119,7 @@ def tune(
                 cache=cache,
                 until=until,
                 transfer=transfer,
+                graph=graph,
                 progress=told.progress,
                 status=told.status,
             )
@@ -175,6 +179,7 @@ def described(result: TuneResult) -> dict[str, Any]:
             for task in search.tasks
         ],
         "untunable": list(result.untunable),
+        "graph": asdict(result.graph) if result.graph else None,
         "output": str(result.compiled.output) if result.compiled else None,
         "summary": result.compiled.summary if result.compiled else None,
     }

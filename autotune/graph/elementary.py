@@ -152,6 +152,36 @@ def _log_softmax(x: te.Tensor, attributes: Any) -> te.Tensor:
     return topi.subtract(shifted, _log(total))
 
 
+def _layer_norm(builder: Any, call: Any) -> Any:
+    """Two passes over a row: the mean of squares less the square of the mean, which TOPI takes,
+    loses its digits where the mean is large beside the deviation."""
+    a, rank = call.attrs, len(call.args[0].ty.shape.values)
+    last = [int(axis) % rank for axis in a.axes] == [rank - 1] and a.center and a.scale
+    if not last or any(str(arg.ty.dtype) != "float32" for arg in call.args):
+        return call.op.get_attr("FLegalize")(builder, call)
+    epsilon = tirx.const(float(a.epsilon), "float32")
+
+    def normalised(x: te.Tensor, gamma: te.Tensor, beta: te.Tensor) -> te.Tensor:
+        part = tirx.const(1.0 / int(x.shape[-1]), "float32")
+        rows = (*x.shape[:-1], 1)
+        total = topi.sum(x, axis=-1, keepdims=True)
+        centred = te.compute(
+            x.shape, lambda *i: x(*i) - total(*i[:-1], 0) * part, name="norm_centred"
+        )
+        squares = te.compute(x.shape, lambda *i: centred(*i) * centred(*i), name="norm_squares")
+        spread = topi.sum(squares, axis=-1, keepdims=True)
+        scale = te.compute(
+            rows, lambda *i: tirx.rsqrt(spread(*i) * part + epsilon), name="norm_scale"
+        )
+        return te.compute(
+            x.shape,
+            lambda *i: centred(*i) * scale(*i[:-1], 0) * gamma(i[-1]) + beta(i[-1]),
+            name="layer_norm",
+        )
+
+    return builder.call_te(normalised, *call.args, primfunc_name_hint="layer_norm")
+
+
 TABLE: dict[str, Legaliser] = {
     "relax.exp": _unary(topi.fast_exp),
     "relax.log": _unary(_log),
@@ -163,4 +193,5 @@ TABLE: dict[str, Legaliser] = {
     "relax.nn.softplus": _float32(_softplus),
     "relax.nn.softmax": _float32(_softmax),
     "relax.nn.log_softmax": _float32(_log_softmax),
+    "relax.nn.layer_norm": _layer_norm,
 }

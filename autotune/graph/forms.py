@@ -7,7 +7,7 @@ from typing import Any
 
 from tvm import relax
 
-from autotune.graph.constants import shape_of
+from search_spaces.graph.expressions import shape_of
 
 TO_LAST = (0, 2, 3, 1)
 TO_FIRST = (0, 3, 1, 2)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from autotune.graph.constants import array
 from search_spaces.cpu.structure import LEAST_VECTOR, even_part
+from search_spaces.graph.expressions import array
 from search_spaces.task import Target
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from autotune.graph.constants import array, is_constant, shape_of
 from autotune.graph.forms import (
     PLACES,
     TO_FIRST,
@@ -27,6 +26,7 @@ from autotune.graph.forms import (
     window,
 )
 from autotune.graph.transposed import as_convolution, can_be_convolution
+from search_spaces.graph.expressions import array, is_constant, shape_of
 
 _UNARY = frozenset(
     "relax." + name

@@ -8,9 +8,9 @@ import numpy as np
 from tvm import relax, te, tirx, topi
 
 from autotune.graph import elementary
-from autotune.graph.constants import array, is_constant, shape_of
 from autotune.graph.elementary import Legaliser
 from autotune.graph.groups import merged_groups
+from search_spaces.graph.expressions import array, is_constant, shape_of
 from search_spaces.task import Target
 
 

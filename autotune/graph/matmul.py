@@ -14,8 +14,8 @@ import tvm
 from tvm import relax
 from tvm.relax.dpl import is_op, wildcard
 
-from autotune.graph.constants import shape_of
 from autotune.graph.patterns import rewrite_main
+from search_spaces.graph.expressions import shape_of
 
 
 def drop_reshapes(module: tvm.IRModule) -> tvm.IRModule:

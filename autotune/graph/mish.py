@@ -15,8 +15,8 @@ import tvm
 from tvm import relax
 from tvm.relax.dpl import is_op, wildcard
 
-from autotune.graph.constants import array, is_constant
 from autotune.graph.patterns import rewrite_main
+from search_spaces.graph.expressions import array, is_constant
 
 LARGE = 20.0
 """Above this mish is x to the last bit, and below it nothing overflows."""

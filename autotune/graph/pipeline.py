@@ -7,6 +7,7 @@ from tvm import relax, tirx
 
 from autotune.frontends.base import ImportedModel
 from autotune.graph import legalize
+from autotune.graph.choices import Choices, choose
 from autotune.graph.constants import fold_constants
 from autotune.graph.layout import channels_last
 from autotune.graph.matmul import drop_reshapes
@@ -18,10 +19,15 @@ from search_spaces.task import Target
 T = relax.transform
 
 
-def optimise(imported: ImportedModel, target: Target) -> FusedModel:
-    """Fold, lay out, fuse and take the tasks out of ``imported``; nothing is scheduled yet."""
+def optimise(imported: ImportedModel, target: Target, choices: Choices | None = None) -> FusedModel:
+    """Fold, rewrite, lay out, fuse and take the tasks out of ``imported``.
+
+    ``choices`` are those of the graph spaces, the default where there are none. Nothing is
+    scheduled yet.
+    """
     with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
-        module = lower(imported.module, target)
+        module, made = choose(simplify(imported.module), target, choices)
+        module = fuse(module, target)
     tasks, functions = extract_tasks(module)
     return FusedModel(
         name=imported.name,
@@ -32,17 +38,26 @@ def optimise(imported: ImportedModel, target: Target) -> FusedModel:
         outputs=imported.outputs,
         tasks=tasks,
         functions=functions,
-        choices={"layout": "NHWC", "fusion": "all"},
+        choices={"layout": "NHWC", "fusion": "all", "spaces": made},
     )
 
 
 def lower(module: tvm.IRModule, target: Target) -> tvm.IRModule:
-    """The graph passes alone, under the caller's pass context and ``target`` as TVM's."""
+    """The graph passes alone with the default choices, under the caller's pass context."""
+    return fuse(choose(simplify(module), target)[0], target)
+
+
+def simplify(module: tvm.IRModule) -> tvm.IRModule:
+    """What every model is better for: weights folded, detours of exporters taken out."""
     module = fold_constants(module)
     # Only a convolution directly followed by batch_norm is folded, so nothing may be decomposed
     # before; what it leaves are constants times constants.
     module = T.FoldBatchnormToConv2D()(module)
-    module = channels_last(simplify_mish(drop_reshapes(fold_constants(module))))
+    return simplify_mish(drop_reshapes(fold_constants(module)))
+
+
+def fuse(module: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """From operators to fused functions, images with the channels last."""
     module = tvm.transform.Sequential(
         [
             T.EliminateCommonSubexpr(),
@@ -57,7 +72,7 @@ def lower(module: tvm.IRModule, target: Target) -> tvm.IRModule:
             # Marks the weights, whose layout a schedule may change at compile time.
             T.AttachAttrLayoutFreeBuffers(),
         ]
-    )(module)
+    )(channels_last(module))
     return _narrow_indices(module)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from autotune.graph.constants import array
 from autotune.graph.forms import window
+from search_spaces.graph.expressions import array
 
 
 def can_be_convolution(call: Any) -> bool:

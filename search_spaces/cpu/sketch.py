@@ -285,9 +285,7 @@ def _int(decision: Decision) -> int:
     return decision
 
 
-def _thin(
-    values: Sequence[Decision], limit: int, keep: Iterable[Decision]
-) -> tuple[Decision, ...]:
+def _thin(values: Sequence[Decision], limit: int, keep: Iterable[Decision]) -> tuple[Decision, ...]:
     """At most ``limit`` of ``values``, evenly spaced, in their order, with those to ``keep``."""
     if len(values) <= limit:
         return tuple(values)

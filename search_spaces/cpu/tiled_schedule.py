@@ -210,9 +210,7 @@ class TiledSchedule:
             ri, rr = sch.split(rest.pop(), [None, self.rows], preserve_unit_iters=True)
             rest.append(ri)
             tile.append(rr)
-        ci, *lanes = sch.split(
-            column, [None, self.vectors, self.lanes], preserve_unit_iters=True
-        )
+        ci, *lanes = sch.split(column, [None, self.vectors, self.lanes], preserve_unit_iters=True)
         inner = self._tiles_in_order(ci, rest)
         tile += lanes
         sch.reorder(*inner, *tile)

@@ -298,9 +298,7 @@ def _algorithm(tiling: Tiling) -> Any:
             AT[m], w % m, lambda f: columns[chunk, h % m, f, number, k // lanes, k % lanes]
         )
 
-    conv = te.compute(
-        (image.batch, image.rows, image.columns, image.outputs), result, name="conv"
-    )
+    conv = te.compute((image.batch, image.rows, image.columns, image.outputs), result, name="conv")
     return te.create_prim_func([data, weight, conv])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import database, measure_rate, noise, runtime, search
+from benchmarks import database, graph, measure_rate, noise, runtime, search, time_to_goal
 
 
 class Stub:
@@ -98,6 +98,56 @@ def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plot.read_text().count("<polyline") == 4 * len(search.EVERY)
 
 
+def two_products(path: Path) -> Path:
+    """A model of two products of its input, which ``graph.parallel`` makes one."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = [rng.uniform(-1, 1, (32, n)).astype("float32") for n in (16, 48)]
+    made = helper.make_graph(
+        [helper.make_node("MatMul", ["x", f"w{i}"], [f"y{i}"]) for i in range(2)],
+        "products",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 32])],
+        [
+            helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, [8, w.shape[1]])
+            for i, w in enumerate(weights)
+        ],
+        [numpy_helper.from_array(w, f"w{i}") for i, w in enumerate(weights)],
+    )
+    onnx.save(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+    return path
+
+
+def test_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = two_products(tmp_path / "made.onnx")
+    monkeypatch.setattr(graph, "model", lambda name: (made, {}))
+    path = tmp_path / "graph.json"
+    options = ["--models", "cls", "--rounds", "2", "--seconds", "0.2", "--trials", "2"]
+    options += ["--work", str(tmp_path), "--json", str(path)]
+    assert graph.main(options) in (0, 1)
+    content = json.loads(path.read_text())
+    found = content["models"]["cls"]
+    assert found["places"] == {"graph.parallel": 1}
+    assert set(found["variants"]) == {"plain", "default"}
+    assert content["claims"]["every choice computes the same"]
+
+
+def test_time_to_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = two_products(tmp_path / "made.onnx")
+    monkeypatch.setattr(time_to_goal, "model", lambda name: (made, {}))
+    path = tmp_path / "goal.json"
+    options = ["--from", "empty", "--rounds", "1", "--limit", "20s", "--until", "onnxruntime:0.01"]
+    assert time_to_goal.main([*options, "--work", str(tmp_path), "--json", str(path)]) in (0, 1)
+    found = json.loads(path.read_text())
+    (run,) = found["databases"]["empty"]["runs"]
+    assert run["seconds"] > 0 and run["times_as_fast"][0] > 0
+    assert found["claims"]["empty: within 300 s"]
+
+
 @pytest.mark.parametrize(
     ("module", "option"),
     [
@@ -106,6 +156,8 @@ def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (database, "--each"),
         (runtime, "--rounds"),
         (search, "--seeds"),
+        (graph, "--rounds"),
+        (time_to_goal, "--rounds"),
     ],
 )
 def test_wrong_use_is_a_sentence(

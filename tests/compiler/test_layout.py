@@ -302,8 +302,8 @@ def test_merged_groups_compute_the_same(groups: int, inputs: int, outputs: int, 
 
     from tvm import relax
 
-    from autotune.graph.constants import array
     from autotune.graph.groups import merged_groups
+    from search_spaces.graph.expressions import array
 
     target = replace(named("x86-64", 2), features=(lanes,) if lanes else ())
     rng = np.random.default_rng(0)

@@ -1,0 +1,160 @@
+"""The graph of a model as a part of tuning: chosen before its tasks are searched, confirmed after.
+
+Heavy imports are inside the functions, after the thread pool's size is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotune.steps import Status, tell
+from search_spaces.task import Target
+
+if TYPE_CHECKING:
+    from autotune.frontends.base import ImportedModel
+    from autotune.graph.choices import Choices
+    from autotune.graph.model import FusedModel
+    from autotune.measure.base import Runner
+    from autotune.search.graph import GraphTrial
+    from autotune.search.settings import SearchSettings
+    from tuning_db.database import TuningDatabase
+
+SECONDS, ROUNDS = 4.0, 12
+"""How long two graphs are timed side by side, and in how many turns."""
+
+
+@dataclass(frozen=True)
+class GraphChoice:
+    """A graph that promises to be faster than the default one.
+
+    ``looked_at`` is how many graphs were, and ``measured`` how many candidates that took.
+    """
+
+    winner: FusedModel = field(repr=False)
+    default: FusedModel = field(repr=False)
+    trial: GraphTrial
+    base: GraphTrial
+    looked_at: int
+    measured: int
+
+
+@dataclass(frozen=True)
+class GraphOutcome:
+    """What became of it side by side: how many times as fast as the default graph it is (95 %)."""
+
+    kept: bool
+    times_as_fast: tuple[float, float, float]
+    choices: Choices
+
+
+def kept_choices(
+    database: str | Path | None, imported: ImportedModel, target: Target
+) -> Choices | None:
+    """The choices that ``database`` has for the graph of a model; None where there are none.
+
+    Raises ``InputError`` where they need a graph space that is not installed.
+    """
+    from autotune.database import open_database
+    from autotune.graph.choices import check_choices
+    from tuning_db.graphs import graph_of
+
+    if database is None or not Path(database).exists():
+        return None
+    with open_database(database, create=False, read_only=True) as opened:
+        found = graph_of(opened, imported.digest, target.digest)
+    if found is None:
+        return None
+    choices: Choices = found["choices"]
+    check_choices(choices, str(database))
+    return choices
+
+
+def search_graph(
+    imported: ImportedModel,
+    target: Target,
+    runner: Runner,
+    database: TuningDatabase,
+    settings: SearchSettings,
+    status: Status | None = None,
+) -> GraphChoice | None:
+    """Look for a graph of ``imported`` that is faster than the default one, by its tasks.
+
+    None where there is nothing to choose, or nothing promises to be faster.
+    """
+    import tvm
+
+    from autotune.graph.pipeline import optimise, simplify
+    from autotune.search.graph import WORTH_IT, GraphSearch, Prices
+    from search_spaces.registry import matching
+
+    fused: dict[str, FusedModel] = {}
+
+    def fuse(choices: Any) -> Any:
+        made = optimise(imported, target, choices)
+        fused[repr(choices)] = made
+        return made.tasks
+
+    tell(status, "searching the graph")
+    with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
+        module = simplify(imported.module)
+    prices = Prices(target, runner, database, settings, lambda task: any(matching(task, target)))
+    search = GraphSearch(module, target, fuse, prices, settings.seed)
+    best = search.run()
+    if best is None:
+        tell(status, "nothing of the graph can be chosen")
+        return None
+    base = search.default
+    looked = (
+        f"{len(search.trials)} graphs looked at, {prices.measured} candidates measured for them"
+    )
+    if not best.seconds < WORTH_IT * base.seconds:
+        tell(status, f"{looked}: the default one is the best")
+        return None
+    tell(
+        status,
+        f"{looked}: {base.seconds * 1e3:.3g} ms by default, {best.seconds * 1e3:.3g} ms otherwise",
+    )
+    winner, default = fused[repr(best.choices)], fused[repr(base.choices)]
+    return GraphChoice(winner, default, best, base, len(search.trials), prices.measured)
+
+
+def confirmed(
+    choice: GraphChoice, database: TuningDatabase, inputs: Any, status: Status | None = None
+) -> GraphOutcome:
+    """Time both graphs side by side with the best schedules that there are, and note the outcome.
+
+    The default graph stays unless the other one is faster beyond the noise.
+    """
+    import json
+
+    from autotune.artifact.build import runnable
+    from autotune.artifact.schedules import chosen_from
+    from autotune.bench.interleaved import interleave
+    from autotune.bench.statistics import ratio
+    from autotune.search.graph import described
+    from autotune.search.recording import versions_text
+
+    tell(status, "comparing the graph with the default one")
+    runs = {}
+    for name, fused in (("winner", choice.winner), ("default", choice.default)):
+        engine = runnable(fused, chosen_from(database, fused))
+        runs[name] = lambda engine=engine: engine(inputs)
+    times = interleave(runs, seconds=SECONDS, rounds=ROUNDS)
+    found = ratio(times["winner"], times["default"])
+    kept = found.low > 1.0
+    settings = {"graph": described(choice.trial, choice.base, asdict(found), kept)}
+    fused = choice.winner
+    run = database.begin_run(
+        fused.target.digest, fused.digest, settings, json.loads(versions_text())
+    )
+    database.finish_run(run)
+    choices: Any = settings["graph"]["choices"]
+    said = "is kept" if kept else "is not kept: no gain beyond the noise"
+    tell(
+        status,
+        f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f}) times as fast as the default "
+        f"graph: it {said}",
+    )
+    return GraphOutcome(kept, (found.value, found.low, found.high), choices)

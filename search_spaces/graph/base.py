@@ -1,0 +1,42 @@
+"""The contract of a graph space: what may be chosen for a whole model, and how it is applied."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+    from search_spaces.task import Parameters, ParameterValue, Target
+
+
+class GraphSpace(ABC):
+    """Rewrites of a model's graph that compute the same by other kernels.
+
+    The model is an IRModule whose Relax function "main" has one dataflow block, with weights as
+    constants and images with the channels first; it has not been fused. A space is stateless, and
+    deterministic: equal modules and choices give equal modules, on every machine. Raise ``version``
+    whenever the same choices would give another module.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    order: ClassVar[int] = 0
+    """Spaces with a lower one are applied first, and the others see what they made."""
+
+    @abstractmethod
+    def parameters(self, module: Any, target: Target) -> dict[str, BaseDistribution]:
+        """What may be chosen in ``module``, as Optuna distributions by name. Empty: nothing."""
+
+    @abstractmethod
+    def default(self, module: Any, target: Target) -> dict[str, ParameterValue]:
+        """A good guess without any search, a value for each of ``parameters``."""
+
+    @abstractmethod
+    def apply(self, module: Any, target: Target, parameters: Parameters) -> Any:
+        """``module`` with what was chosen; its inputs and outputs stay as they are.
+
+        Names in ``parameters`` that are none of ``self.parameters`` are passed over, and what is
+        missing is as in the default: choices may be older than the module.
+        """

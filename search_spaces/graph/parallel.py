@@ -1,0 +1,106 @@
+"""Matrix products that read the same data, as one: queries, keys and values of an attention.
+
+The data is read once, and one large product fills the registers better than several small ones.
+Their results are parts of its rows, which whoever reads them has to pick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import relax
+
+from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
+from search_spaces.graph.rewriting import Emit, Graph, Places, Rewrite, See
+from search_spaces.task import Target
+
+
+@dataclass(frozen=True)
+class _Product:
+    """``last`` is the product with constant weights, after its bias where it has one."""
+
+    product: Any
+    last: Any
+    weight: Any
+    bias: Any
+
+
+class ParallelSpace(Places):
+    """Two products or more of one tensor with constant weights."""
+
+    name = "graph.parallel"
+    order = 20
+
+    def places(self, graph: Graph, target: Target) -> dict[Any, Mapping[Any, Rewrite]]:
+        by_data: dict[Any, list[_Product]] = {}
+        for var in graph.values:
+            found = _product(graph, var)
+            if found is not None:
+                data = graph.values[var].args[0]
+                by_data.setdefault(data, []).append(found)
+        places: dict[Any, Mapping[Any, Rewrite]] = {}
+        for several in by_data.values():
+            biased = [one for one in several if one.bias is not None]
+            plain = [one for one in several if one.bias is None]
+            for group in (biased, plain):
+                if len(group) > 1:
+                    places[group[0].product] = _as_one(graph, group)
+        return places
+
+
+def _product(graph: Graph, var: Any) -> _Product | None:
+    call = graph.call(var, "matmul")
+    if call is None or not isinstance(call.args[0], relax.Var):
+        return None
+    weight = call.args[1]
+    if not is_constant(weight) or len(shape_of(weight) or ()) != 2 or shape_of(var) is None:
+        return None
+    if dtype_of(var) != dtype_of(weight) or dtype_of(var) != dtype_of(call.args[0]):
+        return None
+    user = graph.only_user(var)
+    added = None if user is None else graph.call(user, "add")
+    if added is not None:
+        bias = added.args[1] if added.args[0].same_as(var) else added.args[0]
+        values = array(bias) if is_constant(bias) else array(weight)[:0]
+        columns = array(weight).shape[1]
+        if values.shape[-1:] == (columns,) and values.size == columns:
+            return _Product(var, user, weight, values.reshape(columns))
+    return _Product(var, var, weight, None)
+
+
+def _as_one(graph: Graph, group: Sequence[_Product]) -> Mapping[Any, Rewrite]:
+    data = graph.values[group[0].product].args[0]
+    weight = np.concatenate([array(one.weight) for one in group], axis=1)
+    bias = None
+    if group[0].bias is not None:
+        bias = np.concatenate([one.bias for one in group])
+    whole: dict[str, Any] = {}
+
+    def first(emit: Emit, see: See) -> Any:
+        made = emit(relax.op.matmul(see(data), relax.const(weight)))
+        if bias is not None:
+            made = emit(relax.op.add(made, relax.const(bias)))
+        whole["made"] = made
+        # Nobody reads this where a bias follows: what is read is made in its place.
+        return _part(made, 0, array(group[0].weight).shape[1])
+
+    rewrites: dict[Any, Rewrite] = {group[0].product: first}
+    begin = 0
+    for one in group:
+        end = begin + array(one.weight).shape[1]
+        if one.last is not group[0].product:
+
+            def part(emit: Emit, see: See, begin: int = begin, end: int = end) -> Any:
+                return _part(whole["made"], begin, end)
+
+            rewrites[one.last] = part
+        begin = end
+    return rewrites
+
+
+def _part(whole: Any, begin: int, end: int) -> Any:
+    axis = len(shape_of(whole) or ()) - 1
+    return relax.op.strided_slice(whole, axes=[axis], begin=[begin], end=[end], assume_inbound=True)

@@ -1,0 +1,135 @@
+"""Graph spaces whose choices are places, each of them rewritten or not."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import tvm
+from tvm import relax
+
+from search_spaces.graph.base import GraphSpace
+from search_spaces.task import Parameters, ParameterValue, Target
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Emit = Callable[[Any], Any]
+"""Binds an expression and returns the variable."""
+
+See = Callable[[Any], Any]
+"""An expression of the old function in the new one."""
+
+Rewrite = Callable[[Emit, See], Any]
+"""Makes what takes the place of a binding's value."""
+
+
+class Graph:
+    """The bindings of "main": what each variable is, and who reads it."""
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        main = module["main"]
+        self.values: dict[Any, Any] = {
+            binding.var: binding.value for block in main.body.blocks for binding in block.bindings
+        }
+        self.users: dict[Any, list[Any]] = {var: [] for var in self.values}
+        self.results = set(_variables(main.body.body))
+        for var, value in self.values.items():
+            for read in _variables(value):
+                self.users.setdefault(read, []).append(var)
+
+    def call(self, expr: Any, *names: str) -> Any:
+        """The call of one of the operators ``names`` that ``expr`` is; None for anything else."""
+        value = self.values.get(expr, expr) if isinstance(expr, relax.Var) else expr
+        if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op):
+            return value if value.op.name.removeprefix("relax.") in names else None
+        return None
+
+    def only_user(self, var: Any) -> Any:
+        """The one binding that reads ``var``; None where there are others, or it is a result."""
+        users = self.users.get(var, [])
+        return users[0] if len(users) == 1 and var not in self.results else None
+
+
+def _variables(expr: Any) -> list[Any]:
+    """Every variable that ``expr`` reads, as often as it does."""
+    if isinstance(expr, relax.Var):
+        return [expr]
+    if isinstance(expr, relax.Tuple):
+        return [var for field in expr.fields for var in _variables(field)]
+    if isinstance(expr, relax.TupleGetItem):
+        return _variables(expr.tuple_value)
+    if isinstance(expr, relax.Call):
+        return [var for arg in expr.args for var in _variables(arg)]
+    return []
+
+
+def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRModule:
+    """``module`` with the values of some variables of "main" made anew; nothing dead is left."""
+    if not rewrites:
+        return module
+    main = module["main"]
+    others = {v: f for v, f in module.functions_items() if v.name_hint != "main"}
+    builder = relax.BlockBuilder(tvm.IRModule(others, attrs=module.attrs))
+    known: dict[Any, Any] = {}
+
+    def see(expr: Any) -> Any:
+        if isinstance(expr, relax.Var):
+            return known.get(expr, expr)
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([see(field) for field in expr.fields])
+        if isinstance(expr, relax.TupleGetItem):
+            return relax.TupleGetItem(see(expr.tuple_value), expr.index)
+        if isinstance(expr, relax.Call):
+            return relax.Call(expr.op, [see(arg) for arg in expr.args], expr.attrs, expr.ty_args)
+        return expr
+
+    def emit(expr: Any) -> Any:
+        return builder.emit(expr, "made")
+
+    with builder.function("main", list(main.params), attrs=dict(main.attrs or {})):
+        with builder.dataflow():
+            for block in main.body.blocks:
+                for binding in block.bindings:
+                    rewrite = rewrites.get(binding.var)
+                    value = see(binding.value) if rewrite is None else rewrite(emit, see)
+                    known[binding.var] = builder.emit(value, binding.var.name)
+            result = builder.emit_output(see(main.body.body))
+        builder.emit_func_output(result)
+    return relax.transform.DeadCodeElimination()(builder.get())
+
+
+class Places(GraphSpace):
+    """A space that finds places, and rewrites those that are chosen.
+
+    A place is named by the variable whose value it makes.
+    """
+
+    @abstractmethod
+    def places(self, graph: Graph, target: Target) -> dict[Any, Mapping[Any, Rewrite]]:
+        """By the variable that names a place, what is rewritten there. Places do not overlap."""
+
+    def pays(self, graph: Graph, target: Target, place: Any) -> bool:
+        """Whether it is rewritten by default."""
+        return True
+
+    def parameters(self, module: Any, target: Target) -> dict[str, BaseDistribution]:
+        from optuna.distributions import CategoricalDistribution
+
+        graph = Graph(module)
+        return {
+            var.name: CategoricalDistribution((False, True)) for var in self.places(graph, target)
+        }
+
+    def default(self, module: Any, target: Target) -> dict[str, ParameterValue]:
+        graph = Graph(module)
+        return {var.name: self.pays(graph, target, var) for var in self.places(graph, target)}
+
+    def apply(self, module: Any, target: Target, parameters: Parameters) -> Any:
+        graph = Graph(module)
+        chosen: dict[Any, Rewrite] = {}
+        for var, rewrites in self.places(graph, target).items():
+            if parameters.get(var.name, self.pays(graph, target, var)):
+                chosen.update(rewrites)
+        return rewritten(module, chosen)

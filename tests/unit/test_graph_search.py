@@ -1,0 +1,129 @@
+"""The search over graphs, on spaces and prices whose best is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from optuna.distributions import CategoricalDistribution
+
+from autotune.measure.outcome import Crashed
+from autotune.search import graph
+from autotune.search.graph import GraphSearch, Prices, described
+from autotune.search.settings import SearchSettings
+from autotune.testing.runners import AnalyticRunner
+from search_spaces.graph.base import GraphSpace
+from tests.unit.search_landscape import TARGET, latency, make_task
+from tuning_db.graphs import graph_of
+
+pytestmark = pytest.mark.usefixtures("landscape")
+
+
+class Switches(GraphSpace):
+    """``count`` places, rewritten or not; a module is the choices of all spaces."""
+
+    def __init__(self, name: str, count: int, order: int = 0, default: bool = True) -> None:
+        self.name, self.count, self.order, self.on = name, count, order, default
+
+    def parameters(self, module, target):
+        return {f"p{i}": CategoricalDistribution((False, True)) for i in range(self.count)}
+
+    def default(self, module, target):
+        return dict.fromkeys(self.parameters(module, target), self.on)
+
+    def apply(self, module, target, parameters):
+        return {**module, **{f"{self.name}.{name}": on for name, on in parameters.items()}}
+
+
+@pytest.fixture
+def spaces(monkeypatch):
+    def use(*found):
+        monkeypatch.setattr(graph, "graph_spaces", lambda: found)
+
+    return use
+
+
+def search(cost, module=None):
+    """Runs on tasks that are the choices themselves; ``cost`` is of those that are on."""
+    seen = []
+
+    def fuse(choices):
+        on = {
+            f"{space}.{name}"
+            for space, told in choices.items()
+            for name, value in told["parameters"].items()
+            if value
+        }
+        seen.append(on)
+        return tuple(sorted(on))
+
+    found = GraphSearch({}, TARGET, fuse, lambda tasks: cost(set(tasks)))
+    return found, found.run(24), seen
+
+
+def test_the_default_comes_first_and_the_best_wins(spaces):
+    spaces(Switches("a", 3), Switches("b", 2, default=False))
+    gains = {"a.p0": -1, "a.p1": 2, "a.p2": -1, "b.p0": -3, "b.p1": 1}
+    found, best, seen = search(lambda on: 20.0 + sum(gains[name] for name in on))
+    assert seen[0] == {"a.p0", "a.p1", "a.p2"}
+    assert found.default.seconds == 20.0
+    assert best.seconds == 15.0 and set(best.tasks) == {"a.p0", "a.p2", "b.p0"}
+    assert best.choices["b"] == {"version": 1, "parameters": {"p0": True, "p1": False}}
+    # No graph is made twice.
+    assert len({frozenset(on) for on in seen}) == len(seen) == len(found.trials) <= 24
+
+
+def test_choices_that_pay_only_together_are_found(spaces):
+    spaces(Switches("a", 4, default=False))
+    found, best, _ = search(
+        lambda on: 10.0 if len(on) in (0, 4) and not on else 9.0 if len(on) == 4 else 11.0
+    )
+    assert best.seconds == 9.0 and found.default.seconds == 10.0
+
+
+def test_graphs_that_cannot_be_priced_never_win(spaces):
+    spaces(Switches("a", 2, default=False))
+    _, best, _ = search(lambda on: math.inf if on else 5.0)
+    assert best.tasks == ()
+
+
+def test_without_places_there_is_nothing_to_choose(spaces):
+    spaces(Switches("a", 0))
+    found, best, seen = search(lambda on: 1.0)
+    assert best is None and not seen and not found.trials
+
+
+def test_a_task_is_measured_once_and_priced_by_its_best_record(database):
+    one, two = make_task("a1", calls=3), make_task("b2", extent=32)
+    runner = AnalyticRunner(TARGET, latency)
+    prices = Prices(TARGET, runner, database, SearchSettings(), lambda task: task is not two)
+    default = prices([one])
+    assert len(runner.measured) == prices.measured == 1
+    assert default == pytest.approx(3 * database.best("a1", TARGET.digest).seconds)
+    assert prices([one, two]) == default and len(runner.measured) == 1
+
+
+def test_a_task_whose_default_fails_makes_a_graph_worthless(database):
+    runner = AnalyticRunner(TARGET, lambda task, candidate: Crashed("run", 11, "SIGSEGV"))
+    prices = Prices(TARGET, runner, database, SearchSettings(), lambda task: True)
+    task = make_task("a1")
+    assert prices([task]) == prices([task]) == math.inf
+    assert len(runner.measured) == 1
+
+
+def test_the_database_remembers_what_the_last_run_found(spaces, database):
+    spaces(Switches("a", 1))
+    found, best, _ = search(lambda on: 1.0 if on else 0.5)
+    prices = Prices(TARGET, AnalyticRunner(TARGET, latency), database, SearchSettings(), bool)
+    prices([make_task("a1")])  # so that the target is known
+    database.register_model("m", "model", TARGET.digest, [])
+    assert graph_of(database, "m", TARGET.digest) is None
+    for kept in (True, False):
+        told = {"graph": described(best, found.default, {"value": 2.0}, kept)}
+        run = database.begin_run(TARGET.digest, "m", told, {})
+        assert graph_of(database, "m", TARGET.digest) != told["graph"]  # not finished
+        database.finish_run(run)
+        chosen = graph_of(database, "m", TARGET.digest)
+        assert chosen == told["graph"]
+        assert chosen["choices"]["a"]["parameters"] == {"p0": not kept}
+    assert graph_of(database, "other", TARGET.digest) is None
