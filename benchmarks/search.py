@@ -2,9 +2,10 @@
 
 On each task, and on a whole small model, every sampler and MetaSchedule search with several seeds,
 in turns and on one measuring engine. A candidate that two of them ask for is measured once, so none
-is favoured by a moment. In the end every candidate that ever led a search is measured again, all
-together and in turns, and that is what counts: looks at the luckiest of many flatter whoever looked
-most.
+is favoured by a moment. In the end every candidate that was ever among the three leaders of a
+search is measured again, all together and in turns, and that is what counts: looks at the luckiest
+of many flatter whoever looked most. A search delivers the best of its three leaders, as the finals
+of ``autotune tune`` would.
 
 "transfer" is our default, after the searches of the other tasks; "cost-model" the same sampler
 without what they taught.
@@ -150,7 +151,15 @@ def figures(
     told = compared(calls, looks, lambda keys: again(tasks, engine, keys))
     for name, one in told["samplers"].items():
         one["thinking_seconds"] = statistics.median(s.thought for s in found[name])
-    return {"tasks": len(tasks), "measured": len(engine.known), **told}
+        one["looks"] = [[(*k.key, k.seconds, k.clock) for k in s.looks] for s in found[name]]
+    candidates = {":".join(key): _told(engine.known[key].candidate) for key in engine.known}
+    return {"tasks": len(tasks), "measured": len(engine.known), "candidates": candidates, **told}
+
+
+def _told(candidate: Any) -> dict[str, Any]:
+    """What a candidate is; of MetaSchedule's only that it is one."""
+    parameters = {} if candidate.space == "metaschedule.module" else dict(candidate.parameters)
+    return {"space": candidate.space, "parameters": parameters}
 
 
 def claims_of(name: str, samplers: dict[str, Any]) -> dict[str, bool]:

@@ -1,8 +1,9 @@
 """The figures of ``benchmarks.search``: how far each search is after so many trials and seconds.
 
-A search is a sampler with a seed. Its ``looks`` are what it measured, in order; a candidate leads
-by its first look. What counts is the truth: the seconds of whoever led, measured again, all of them
-together. Where there are several tasks, it is the sum over them.
+A search is a sampler with a seed. Its ``looks`` are what it measured, in order; candidates lead by
+their first look. What counts is the truth: the seconds of whoever led, measured again, all of them
+together. A search delivers the best, by that, of its ``FINALISTS`` leaders, as the finals of
+``autotune tune`` would. Where there are several tasks, it is the sum over them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ Key = tuple[str, str]
 CHECKPOINTS = (16, 32, 64, 128, 256, 512)
 TIMES = (2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 """Seconds of a search."""
+
+FINALISTS = 3
+"""Leaders of a search that are measured again in its finals."""
 
 LEVELS = (0.95, 0.99)
 """Shares of the best known speed."""
@@ -61,27 +65,34 @@ class Curve:
         return None if looks is None else self.clocks[looks - 1]
 
 
-def incumbents(looks: Sequence[Look]) -> list[dict[str, Key]]:
-    """After each look the candidate of each workload that looked fastest so far."""
-    best: dict[str, tuple[float, Key]] = {}
+def leaders(looks: Sequence[Look]) -> list[dict[str, tuple[Key, ...]]]:
+    """After each look the candidates of each workload that looked fastest so far, best first."""
+    best: dict[str, list[tuple[float, Key]]] = {}
     found = []
     for look in looks:
-        seconds = math.inf if look.seconds is None else look.seconds
-        owner = look.key[0]
-        if seconds < best.get(owner, (math.inf, look.key))[0]:
-            best[owner] = (seconds, look.key)
-        found.append({owner: key for owner, (_, key) in best.items()})
+        if look.seconds is not None:
+            ranked = sorted([*best.get(look.key[0], ()), (look.seconds, look.key)])
+            best[look.key[0]] = ranked[:FINALISTS]
+        found.append({owner: tuple(key for _, key in lead) for owner, lead in best.items()})
     return found
 
 
 def curve(looks: Sequence[Look], calls: Mapping[str, int], truth: Mapping[Key, float]) -> Curve:
     """How far a search was after each look; nowhere before every task has a right candidate."""
-    best = sum(n * min(t for key, t in truth.items() if key[0] == w) for w, n in calls.items())
+    best = _best(calls, truth)
     shares = []
-    for leading in incumbents(looks):
-        whole = sum(n * truth[leading[w]] if w in leading else math.inf for w, n in calls.items())
+    for leading in leaders(looks):
+        whole = sum(
+            n * min((truth[key] for key in leading.get(w, ())), default=math.inf)
+            for w, n in calls.items()
+        )
         shares.append(best / whole)
     return Curve(tuple(shares), tuple(look.clock for look in looks))
+
+
+def _best(calls: Mapping[str, int], truth: Mapping[Key, float]) -> float:
+    """Seconds of all tasks, each by the best that is known of it."""
+    return sum(n * min(t for key, t in truth.items() if key[0] == w) for w, n in calls.items())
 
 
 def compared(
@@ -94,8 +105,9 @@ def compared(
         key
         for several in looks.values()
         for one in several
-        for leading in incumbents(one)
-        for key in leading.values()
+        for leading in leaders(one)
+        for keys in leading.values()
+        for key in keys
     }
     truth = dict(again(sorted(led)))
     for key in led - set(truth):  # it failed this time: as slow as the slowest
@@ -104,8 +116,11 @@ def compared(
         name: of_sampler([curve(one, calls, truth) for one in several])
         for name, several in looks.items()
     }
-    best = sum(n * min(t for key, t in truth.items() if key[0] == w) for w, n in calls.items())
-    return {"best_seconds": best, "measured_again": len(truth), "samplers": samplers}
+    return {
+        "best_seconds": _best(calls, truth),
+        "truth": {":".join(key): seconds for key, seconds in truth.items()},
+        "samplers": samplers,
+    }
 
 
 def of_sampler(curves: Sequence[Curve]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """By sampler: what lies along, and the share of the best known speed."""
 
 WIDE, HIGH, GAP = 360, 200, 50
-FLOOR = 0.5
+FLOOR = 0.2
 """The lowest share that is drawn."""
 
 _COLOURS = ("#1f77b4", "#17becf", "#2ca02c", "#9467bd", "#d62728", "#ff7f0e")
@@ -58,7 +58,7 @@ def _panel(title: str, curves: Curves, colours: Mapping[str, str], left: int, to
         f'<text x="{left}" y="{top - 8}" font-weight="bold">{escape(title)}</text>',
         f'<rect x="{left}" y="{top}" width="{WIDE}" height="{HIGH}" fill="none" stroke="#888"/>',
     ]
-    for share in (0.6, 0.7, 0.8, 0.9, 1.0):
+    for share in (0.4, 0.6, 0.8, 1.0):
         x, y = at(low, share)
         parts.append(
             f'<line x1="{x}" y1="{y:.1f}" x2="{left + WIDE}" y2="{y:.1f}" stroke="#ddd"/>'

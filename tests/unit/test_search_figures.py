@@ -12,7 +12,7 @@ from benchmarks.search_figures import (
     Look,
     compared,
     curve,
-    incumbents,
+    leaders,
     of_sampler,
     ranking,
 )
@@ -24,19 +24,26 @@ def looks(*told):
     return [Look(("w", name), seconds, i + 1.0) for i, (name, seconds) in enumerate(told)]
 
 
-LOOKS = looks(("a", 4.0), ("b", None), ("c", 2.0), ("d", 3.0), ("e", 1.0))
-TRUTH = {("w", "a"): 4.0, ("w", "c"): 2.0, ("w", "e"): 2.5}  # e was lucky at its first look
+LOOKS = looks(
+    ("a", 4.0), ("b", None), ("c", 2.0), ("d", 3.0), ("e", 1.0), ("f", 1.5), ("g", 1.6)
+)  # fmt: skip
+TRUTH = {
+    ("w", "a"): 4.0, ("w", "c"): 2.0, ("w", "d"): 2.5,
+    # These were lucky when they were first looked at.
+    ("w", "e"): 2.5, ("w", "f"): 2.5, ("w", "g"): 2.5,
+}  # fmt: skip
 
 
 def flat(share, count=16):
     return Curve((share,) * count, tuple(float(i + 1) for i in range(count)))
 
 
-def test_who_leads_is_decided_by_first_looks_and_worth_what_it_really_takes():
-    assert [lead["w"][1] for lead in incumbents(LOOKS)] == ["a", "a", "c", "c", "e"]
-    assert incumbents(looks(("b", None))) == [{}]
+def test_leaders_are_decided_by_first_looks_and_worth_what_they_really_take():
+    leading = ["".join(key[1] for key in lead["w"]) for lead in leaders(LOOKS)]
+    assert leading == ["a", "a", "ca", "cda", "ecd", "efc", "efg"]
+    assert leaders(looks(("b", None))) == [{}]
     found = curve(LOOKS, {"w": 7}, TRUTH)
-    assert found.shares == (0.5, 0.5, 1.0, 1.0, 0.8)
+    assert found.shares == (0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 0.8)
     assert found.after(3.5) == 1.0
     assert found.after(0.5) == 0.0
 
@@ -70,9 +77,12 @@ def test_whoever_led_is_measured_again_and_what_fails_then_is_as_slow_as_the_slo
         return {key: seconds for key, seconds in TRUTH.items() if key[1] != "e"}
 
     found = compared({"w": 1}, {"ours": [LOOKS], "other": [LOOKS[:3]]}, again)
-    assert asked == ["a", "c", "e"]
-    assert (found["best_seconds"], found["measured_again"]) == (2.0, 3)
-    assert found["samplers"]["ours"]["final"] == 0.5
+    assert asked == ["a", "c", "d", "e", "f", "g"]
+    assert found["best_seconds"] == 2.0
+    assert found["truth"] == {
+        f"w:{name}": 4.0 if name == "e" else TRUTH["w", name] for name in asked
+    }
+    assert found["samplers"]["ours"]["final"] == 0.8
     assert found["samplers"]["other"]["final"] == 1.0
 
 
