@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
 
 from search_spaces.base import SearchSpace
 from search_spaces.plugins import installed_plugins
@@ -37,11 +36,6 @@ def all_spaces() -> tuple[SearchSpace, ...]:
     """Every space that could be loaded, by entry-point name, then those given to ``register``."""
     installed = (space for space in installed_plugins(GROUP)[0] if space.name not in _registered)
     return (*installed, *_registered.values())
-
-
-def failed_plugins() -> tuple[tuple[EntryPoint, str], ...]:
-    """Entry points that failed to load, with the reason."""
-    return installed_plugins(GROUP)[1]
 
 
 def spaces_for(task: Task, target: Target) -> list[SearchSpace]:

@@ -44,41 +44,54 @@ def list_(as_json: JsonOption = False) -> None:
 
 
 def plugins(as_json: JsonOption = False) -> None:
-    """List the search spaces that are installed, and those that failed to load."""
-    from importlib.metadata import entry_points
+    """List the search spaces that are installed, of tasks and of graphs, and what did not load."""
+    from search_spaces.graph import registry as graphs
+    from search_spaces.plugins import installed_plugins
+    from search_spaces.registry import GROUP, all_spaces
 
-    from search_spaces.registry import GROUP, all_spaces, failed_plugins
-
-    failed = {point.name: reason for point, reason in failed_plugins()}
-    packages = {
-        point.value.partition(":")[0]: point.dist.name if point.dist else ""
-        for point in entry_points(group=GROUP)
-    }
-    found = [
-        {
-            "name": space.name,
-            "version": space.version,
-            "priority": space.priority,
-            "package": packages.get(type(space).__module__, ""),
-            "error": "",
-        }
-        for space in all_spaces()
-    ]
-    found += [
-        {
-            "name": point.name,
-            "version": 0,
-            "priority": 0,
-            "package": point.dist.name if point.dist else "",
-            "error": failed[point.name],
-        }
-        for point, _ in failed_plugins()
-    ]
+    found = []
+    for kind, group, spaces in (
+        ("task", GROUP, all_spaces()),
+        ("graph", graphs.GROUP, graphs.graph_spaces()),
+    ):
+        packages = _packages(group)
+        found += [
+            {
+                "name": space.name,
+                "kind": kind,
+                "version": space.version,
+                "priority": getattr(space, "priority", 0),
+                "package": packages.get(type(space).__module__, ""),
+                "error": "",
+            }
+            for space in spaces
+        ]
+        found += [
+            {
+                "name": point.name,
+                "kind": kind,
+                "version": 0,
+                "priority": 0,
+                "package": point.dist.name if point.dist else "",
+                "error": reason,
+            }
+            for point, reason in installed_plugins(group)[1]
+        ]
     if as_json:
         print_json(found)
         return
-    columns = ("name", "version", "priority", "package", "error")
+    columns = ("name", "kind", "version", "priority", "package", "error")
     table("Search spaces", columns, [[str(entry[key]) for key in columns] for entry in found])
+
+
+def _packages(group: str) -> dict[str, str]:
+    """The package that brings each module of an entry-point group."""
+    from importlib.metadata import entry_points
+
+    return {
+        point.value.partition(":")[0]: point.dist.name if point.dist else ""
+        for point in entry_points(group=group)
+    }
 
 
 def _text(value: object) -> str:

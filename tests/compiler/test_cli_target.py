@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -31,3 +32,16 @@ def test_an_unknown_target_exits_with_2_and_leaves_nothing_behind(
     assert "Traceback" not in done.stderr
     assert "z80" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plugins_lists_spaces_of_tasks_and_of_graphs_with_their_package() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "autotune.cli.main", "plugins", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    found = {(entry["kind"], entry["name"]): entry for entry in json.loads(done.stdout)}
+    for kind, name in (("task", "cpu.tiled"), ("graph", "graph.norms")):
+        assert found[kind, name]["package"] == "autotune" and not found[kind, name]["error"]
