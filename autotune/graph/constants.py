@@ -14,7 +14,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from search_spaces.graph.expressions import array, is_constant, shape_of
+from search_spaces.graph.expressions import array, is_constant, mapped, shape_of
 
 
 def _axes(value: Any) -> tuple[int, ...] | None:
@@ -93,16 +93,6 @@ def fold_constants(module: tvm.IRModule) -> tvm.IRModule:
             value = np.asarray(folder(call, *[array(arg) for arg in tensors]))
         return relax.const(np.ascontiguousarray(value).reshape(value.shape), str(call.ty.dtype))
 
-    def replaced(expr: Any) -> Any:
-        if isinstance(expr, relax.Tuple):
-            return relax.Tuple([replaced(field) for field in expr.fields])
-        if isinstance(expr, relax.Call):
-            args = [replaced(arg) for arg in expr.args]
-            if all(new is old for new, old in zip(args, expr.args, strict=True)):
-                return expr
-            return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
-        return lookup(expr)
-
     blocks = []
     for block in main.body.blocks:
         bindings = []
@@ -115,10 +105,10 @@ def fold_constants(module: tvm.IRModule) -> tvm.IRModule:
                 known[binding.var] = folded
                 continue
             if isinstance(binding, relax.VarBinding):
-                binding = relax.VarBinding(binding.var, replaced(value))
+                binding = relax.VarBinding(binding.var, mapped(value, lookup))
             bindings.append(binding)
         blocks.append(type(block)(bindings))
-    body = relax.SeqExpr(blocks, replaced(main.body.body))
+    body = relax.SeqExpr(blocks, mapped(main.body.body, lookup))
     made = relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
     result = module.clone()
     result.update_func(module.get_global_var("main"), made)

@@ -26,7 +26,7 @@ from autotune.graph.forms import (
     window,
 )
 from autotune.graph.transposed import as_convolution, can_be_convolution
-from search_spaces.graph.expressions import array, is_constant, shape_of
+from search_spaces.graph.expressions import array, is_constant, mapped, shape_of
 
 _UNARY = frozenset(
     "relax." + name
@@ -208,20 +208,14 @@ class _Rewriter:
 
     def _plain(self, expr: Any) -> Any:
         """``expr`` with every tensor in it in its original form."""
-        if isinstance(expr, relax.Var):
-            if expr not in self.first and expr in self.last:
-                self.first[expr] = self.builder.emit(self._first(expr))
-            return self.first.get(expr, expr)
-        if isinstance(expr, relax.Tuple):
-            return relax.Tuple([self._plain(field) for field in expr.fields])
-        if isinstance(expr, relax.TupleGetItem):
-            return relax.TupleGetItem(self._plain(expr.tuple_value), expr.index)
-        if isinstance(expr, relax.Call):
-            args = [self._plain(arg) for arg in expr.args]
-            if all(new.same_as(old) for new, old in zip(args, expr.args, strict=True)):
-                return expr
-            return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
-        return expr
+        return mapped(expr, self._original)
+
+    def _original(self, leaf: Any) -> Any:
+        if not isinstance(leaf, relax.Var):
+            return leaf
+        if leaf not in self.first and leaf in self.last:
+            self.first[leaf] = self.builder.emit(self._first(leaf))
+        return self.first.get(leaf, leaf)
 
     def _image(self, expr: Any) -> bool:
         return expr in self.last

@@ -67,15 +67,15 @@ def _split(graph: Graph, var: Any) -> Rewrite | None:
         return None
     if graph.only_user(joined) is None or graph.only_user(data) is None:
         return None
-    kernel = array(weight)
+    pool = graph.call(data, *_POOLS)
 
     def rewrite(emit: Emit, see: See) -> Any:
+        kernel = array(weight)
         begin, total = 0, None
         for field, shape in zip(fields, shapes, strict=True):
             end = begin + (shape or [0, 0])[1]
             part = see(field)
-            if data is not joined:
-                pool = graph.call(data, *_POOLS)
+            if pool is not None:
                 part = emit(relax.Call(pool.op, [part], pool.attrs, pool.ty_args))
             own = relax.const(kernel[:, begin:end].copy())
             made = emit(relax.Call(call.op, [part, own], call.attrs, call.ty_args))

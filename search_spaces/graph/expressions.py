@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tvm
+from tvm import relax
 from tvm.ir import GenericConst
 
 
@@ -33,3 +35,26 @@ def shape_of(expr: Any) -> list[int] | None:
 def dtype_of(expr: Any) -> str:
     """Dtype of a tensor expression, "" where it is none."""
     return str(getattr(getattr(expr, "ty", None), "dtype", ""))
+
+
+def mapped(expr: Any, leaf: Callable[[Any], Any]) -> Any:
+    """``expr`` with ``leaf`` of whatever its calls and tuples are made of; itself if all is equal.
+
+    ``leaf`` is called in order, and may see a leaf several times.
+    """
+    if isinstance(expr, relax.Tuple):
+        fields = [mapped(field, leaf) for field in expr.fields]
+        return expr if _same(fields, expr.fields) else relax.Tuple(fields)
+    if isinstance(expr, relax.TupleGetItem):
+        value = mapped(expr.tuple_value, leaf)
+        return expr if value.same_as(expr.tuple_value) else relax.TupleGetItem(value, expr.index)
+    if isinstance(expr, relax.Call):
+        args = [mapped(arg, leaf) for arg in expr.args]
+        if _same(args, expr.args):
+            return expr
+        return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
+    return leaf(expr)
+
+
+def _same(new: Any, old: Any) -> bool:
+    return all(one.same_as(other) for one, other in zip(new, old, strict=True))

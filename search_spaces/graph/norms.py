@@ -53,10 +53,10 @@ def _norm(graph: Graph, var: Any) -> tuple[Any, Rewrite] | None:
     columns = shape[-1]
     gamma, beta = np.ones(columns, "float32"), np.zeros(columns, "float32")
     last = var
-    scaled = _by_columns(graph, last, "multiply", columns)
+    scaled = graph.by_columns(last, "multiply", columns)
     if scaled is not None:
         last, gamma = scaled
-    shifted = _by_columns(graph, last, "add", columns)
+    shifted = graph.by_columns(last, "add", columns)
     if shifted is not None:
         last, beta = shifted
 
@@ -121,17 +121,3 @@ def _squares(graph: Graph, expr: Any, centred: Any, x: Any) -> bool:
 
 def _scalar(expr: Any) -> bool:
     return is_constant(expr) and array(expr).size == 1
-
-
-def _by_columns(graph: Graph, var: Any, name: str, columns: int) -> tuple[Any, Any] | None:
-    """The only user of ``var`` and its other operand, where that is a constant of the columns."""
-    user = graph.only_user(var)
-    call = None if user is None else graph.call(user, name)
-    if call is None:
-        return None
-    for one, other in (call.args, tuple(call.args)[::-1]):
-        if one.same_as(var) and is_constant(other) and dtype_of(other) == "float32":
-            values = array(other)
-            if values.shape[-1:] == (columns,) and values.size == columns:
-                return user, values.reshape(columns)
-    return None

@@ -60,37 +60,32 @@ def _product(graph: Graph, var: Any) -> _Product | None:
         return None
     if dtype_of(var) != dtype_of(weight) or dtype_of(var) != dtype_of(call.args[0]):
         return None
-    user = graph.only_user(var)
-    added = None if user is None else graph.call(user, "add")
-    if added is not None:
-        bias = added.args[1] if added.args[0].same_as(var) else added.args[0]
-        values = array(bias) if is_constant(bias) else array(weight)[:0]
-        columns = array(weight).shape[1]
-        if values.shape[-1:] == (columns,) and values.size == columns:
-            return _Product(var, user, weight, values.reshape(columns))
-    return _Product(var, var, weight, None)
+    added = graph.by_columns(var, "add", _columns(weight))
+    last, bias = (var, None) if added is None else added
+    return _Product(var, last, weight, bias)
+
+
+def _columns(weight: Any) -> int:
+    return (shape_of(weight) or [0])[-1]
 
 
 def _as_one(graph: Graph, group: Sequence[_Product]) -> Mapping[Any, Rewrite]:
     data = graph.values[group[0].product].args[0]
-    weight = np.concatenate([array(one.weight) for one in group], axis=1)
-    bias = None
-    if group[0].bias is not None:
-        bias = np.concatenate([one.bias for one in group])
     whole: dict[str, Any] = {}
 
     def first(emit: Emit, see: See) -> Any:
+        weight = np.concatenate([array(one.weight) for one in group], axis=1)
         made = emit(relax.op.matmul(see(data), relax.const(weight)))
-        if bias is not None:
-            made = emit(relax.op.add(made, relax.const(bias)))
+        if group[0].bias is not None:
+            made = emit(relax.op.add(made, relax.const(np.concatenate([p.bias for p in group]))))
         whole["made"] = made
         # Nobody reads this where a bias follows: what is read is made in its place.
-        return _part(made, 0, array(group[0].weight).shape[1])
+        return _part(made, 0, _columns(group[0].weight))
 
     rewrites: dict[Any, Rewrite] = {group[0].product: first}
     begin = 0
     for one in group:
-        end = begin + array(one.weight).shape[1]
+        end = begin + _columns(one.weight)
         if one.last is not group[0].product:
 
             def part(emit: Emit, see: See, begin: int = begin, end: int = end) -> Any:

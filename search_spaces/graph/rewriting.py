@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import tvm
 from tvm import relax
 
 from search_spaces.graph.base import GraphSpace
+from search_spaces.graph.expressions import array, is_constant, mapped, shape_of
 from search_spaces.task import Parameters, ParameterValue, Target
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Graph:
         }
         self.users: dict[Any, list[Any]] = {var: [] for var in self.values}
         self.results = set(_variables(main.body.body))
+        """What "main" returns."""
         for var, value in self.values.items():
             for read in _variables(value):
                 self.users.setdefault(read, []).append(var)
@@ -46,6 +49,23 @@ class Graph:
             return value if value.op.name.removeprefix("relax.") in names else None
         return None
 
+    def by_columns(self, var: Any, name: str, columns: int) -> tuple[Any, Any] | None:
+        """The only user of ``var`` and its other operand, in numpy.
+
+        Where the user is operator ``name`` of two operands, and the other is a constant with one
+        value for each of the ``columns`` of the last axis; else None.
+        """
+        user = self.only_user(var)
+        call = None if user is None else self.call(user, name)
+        if call is None:
+            return None
+        for one, other in (call.args, tuple(call.args)[::-1]):
+            shape = shape_of(other)
+            per_column = shape is not None and shape[-1:] == [columns] == [math.prod(shape)]
+            if per_column and one.same_as(var) and is_constant(other):
+                return user, array(other).reshape(columns)
+        return None
+
     def only_user(self, var: Any) -> Any:
         """The one binding that reads ``var``; None where there are others, or it is a result."""
         users = self.users.get(var, [])
@@ -54,15 +74,15 @@ class Graph:
 
 def _variables(expr: Any) -> list[Any]:
     """Every variable that ``expr`` reads, as often as it does."""
-    if isinstance(expr, relax.Var):
-        return [expr]
-    if isinstance(expr, relax.Tuple):
-        return [var for field in expr.fields for var in _variables(field)]
-    if isinstance(expr, relax.TupleGetItem):
-        return _variables(expr.tuple_value)
-    if isinstance(expr, relax.Call):
-        return [var for arg in expr.args for var in _variables(arg)]
-    return []
+    found: list[Any] = []
+
+    def note(leaf: Any) -> Any:
+        if isinstance(leaf, relax.Var):
+            found.append(leaf)
+        return leaf
+
+    mapped(expr, note)
+    return found
 
 
 def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRModule:
@@ -75,15 +95,7 @@ def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRMo
     known: dict[Any, Any] = {}
 
     def see(expr: Any) -> Any:
-        if isinstance(expr, relax.Var):
-            return known.get(expr, expr)
-        if isinstance(expr, relax.Tuple):
-            return relax.Tuple([see(field) for field in expr.fields])
-        if isinstance(expr, relax.TupleGetItem):
-            return relax.TupleGetItem(see(expr.tuple_value), expr.index)
-        if isinstance(expr, relax.Call):
-            return relax.Call(expr.op, [see(arg) for arg in expr.args], expr.attrs, expr.ty_args)
-        return expr
+        return mapped(expr, lambda leaf: known.get(leaf, leaf))
 
     def emit(expr: Any) -> Any:
         return builder.emit(expr, "made")
