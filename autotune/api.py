@@ -147,7 +147,7 @@ def tune(
 
         from autotune.frontends.sampling import random_inputs
         from autotune.search.loop import tune_tasks
-        from search_spaces.registry import matching
+        from search_spaces.registry import schedulable
         from tuning_db.records import ModelRow
 
         settings = SearchSettings(sampler=sampler, seed=seed, cache=cache, transfer=transfer)
@@ -156,8 +156,8 @@ def tune(
             with open_database(database) as opened:
                 choice = search_graph(imported, resolved, runner, opened, settings, status)
             if choice is not None:
-                fused = choice.winner
-        tunable = [task for task in fused.tasks if any(matching(task, resolved))]
+                fused = choice.winner.fused
+        tunable = [task for task in fused.tasks if schedulable(task, resolved)]
         untunable = tuple(t.workload.name for t in fused.tasks if t not in tunable)
         if trials is None and seconds is None:
             trials = TRIALS * len(tunable)
@@ -182,7 +182,7 @@ def tune(
             outcome = None
             if choice is not None and summary.stopped != "interrupted":
                 outcome = confirmed(choice, opened, random_inputs(imported.inputs, seed), status)
-                fused = choice.winner if outcome.kept else choice.default
+                fused = (choice.winner if outcome.kept else choice.default).fused
     compiled = None
     if output is not None and summary.stopped != "interrupted":
         schedules = best_schedules(fused, database)

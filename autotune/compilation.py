@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from autotune.artifact.lock import Lock
     from autotune.artifact.reproduce import Reproduction
     from autotune.frontends.base import ImportedModel
-    from autotune.graph.choices import Choices
+    from search_spaces.graph.base import Choices
 
 
 def compile(

@@ -5,7 +5,7 @@ Heavy imports are inside the functions, after the thread pool's size is known.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,10 @@ from search_spaces.task import Target
 
 if TYPE_CHECKING:
     from autotune.frontends.base import ImportedModel
-    from autotune.graph.choices import Choices
-    from autotune.graph.model import FusedModel
     from autotune.measure.base import Runner
     from autotune.search.graph import GraphTrial
     from autotune.search.settings import SearchSettings
+    from search_spaces.graph.base import Choices
     from tuning_db.database import TuningDatabase
 
 SECONDS, ROUNDS = 4.0, 12
@@ -27,17 +26,10 @@ SECONDS, ROUNDS = 4.0, 12
 
 @dataclass(frozen=True)
 class GraphChoice:
-    """A graph that promises to be faster than the default one.
+    """A graph that promises to be faster than the default one."""
 
-    ``looked_at`` is how many graphs were, and ``measured`` how many candidates that took.
-    """
-
-    winner: FusedModel = field(repr=False)
-    default: FusedModel = field(repr=False)
-    trial: GraphTrial
-    base: GraphTrial
-    looked_at: int
-    measured: int
+    winner: GraphTrial
+    default: GraphTrial
 
 
 @dataclass(frozen=True)
@@ -83,24 +75,19 @@ def search_graph(
 
     None where there is nothing to choose, or nothing promises to be faster.
     """
-    import tvm
-
-    from autotune.graph.pipeline import optimise, simplify
+    from autotune.graph.pipeline import fused, simplified
     from autotune.search.graph import WORTH_IT, GraphSearch, Prices
-    from search_spaces.registry import matching
-
-    fused: dict[str, FusedModel] = {}
-
-    def fuse(choices: Any) -> Any:
-        made = optimise(imported, target, choices)
-        fused[repr(choices)] = made
-        return made.tasks
+    from search_spaces.registry import schedulable
 
     tell(status, "searching the graph")
-    with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
-        module = simplify(imported.module)
-    prices = Prices(target, runner, database, settings, lambda task: any(matching(task, target)))
-    search = GraphSearch(module, target, fuse, prices, settings.seed)
+    prices = Prices(target, runner, database, settings, lambda task: schedulable(task, target))
+    search = GraphSearch(
+        simplified(imported, target),
+        target,
+        lambda module, choices: fused(imported, target, module, choices),
+        prices,
+        settings.seed,
+    )
     best = search.run()
     if best is None:
         tell(status, "nothing of the graph can be chosen")
@@ -116,8 +103,7 @@ def search_graph(
         status,
         f"{looked}: {base.seconds * 1e3:.3g} ms by default, {best.seconds * 1e3:.3g} ms otherwise",
     )
-    winner, default = fused[repr(best.choices)], fused[repr(base.choices)]
-    return GraphChoice(winner, default, best, base, len(search.trials), prices.measured)
+    return GraphChoice(best, base)
 
 
 def confirmed(
@@ -138,14 +124,14 @@ def confirmed(
 
     tell(status, "comparing the graph with the default one")
     runs = {}
-    for name, fused in (("winner", choice.winner), ("default", choice.default)):
-        engine = runnable(fused, chosen_from(database, fused))
+    for name, trial in (("winner", choice.winner), ("default", choice.default)):
+        engine = runnable(trial.fused, chosen_from(database, trial.fused))
         runs[name] = lambda engine=engine: engine(inputs)
     times = interleave(runs, seconds=SECONDS, rounds=ROUNDS)
     found = ratio(times["winner"], times["default"])
     kept = found.low > 1.0
-    settings = {"graph": described(choice.trial, choice.base, asdict(found), kept)}
-    fused = choice.winner
+    settings = {"graph": described(choice.winner, choice.default, asdict(found), kept)}
+    fused = choice.winner.fused
     run = database.begin_run(
         fused.target.digest, fused.digest, settings, json.loads(versions_text())
     )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from autotune.artifact.manifest import ChosenSchedule, Manifest
     from autotune.frontends import ImportCheck
     from autotune.frontends.base import ImportedModel
-    from autotune.graph.choices import Choices
     from autotune.graph.model import FusedModel
+    from search_spaces.graph.base import Choices
 
 Shapes = Mapping[str, tuple[int, ...]]
 Status = Callable[[str], None]

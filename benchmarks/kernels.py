@@ -72,7 +72,7 @@ def tune(tasks: Sequence[Any], target: Any, options: argparse.Namespace, told: A
     from autotune.search.budget import Budget
     from autotune.search.loop import tune_tasks
     from autotune.search.settings import SearchSettings
-    from search_spaces.registry import matching
+    from search_spaces.registry import schedulable
 
     options.db.parent.mkdir(parents=True, exist_ok=True)
     with open_database(options.db) as opened:
@@ -81,7 +81,7 @@ def tune(tasks: Sequence[Any], target: Any, options: argparse.Namespace, told: A
         settings = SearchSettings(budget=Budget(options.trials), cache=cache)
         with LocalRunner(target, plan=TimingPlan(cache=cache)) as runner:
             for task in tasks:
-                if not any(matching(task, target)):
+                if not schedulable(task, target):
                     continue
                 told.status(f"tuning {task.workload.name}")
                 # One by one: a common budget would go where it gains most, here each gets its own.

@@ -79,11 +79,11 @@ def tasks_of(name: str, target: Any) -> list[Any]:
         return [task_of(WORKLOADS[name](), target)]
     from autotune.steps import prepared
     from benchmarks.models import model
-    from search_spaces.registry import matching
+    from search_spaces.registry import schedulable
 
     path, shapes = model(name)
     _, _, fused = prepared(path, shapes, target, None)
-    return [task for task in fused.tasks if any(matching(task, target))]
+    return [task for task in fused.tasks if schedulable(task, target)]
 
 
 def run(options: argparse.Namespace, content: dict[str, Any]) -> None:

@@ -50,6 +50,11 @@ def matching(task: Task, target: Target) -> Iterator[SearchSpace]:
             yield space
 
 
+def schedulable(task: Task, target: Target) -> bool:
+    """Whether any space matches."""
+    return any(matching(task, target))
+
+
 def space_named(name: str) -> SearchSpace:
     """The space called ``name``; raises ``UnknownSpace``."""
     for space in all_spaces():

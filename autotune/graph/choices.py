@@ -8,11 +8,9 @@ from typing import Any
 import tvm
 
 from autotune.errors import InputError
+from search_spaces.graph.base import Choices
 from search_spaces.graph.registry import graph_spaces
 from search_spaces.task import Target
-
-Choices = Mapping[str, Mapping[str, Any]]
-"""By the name of a graph space, its "version" and the "parameters" that were chosen. JSON-able."""
 
 
 def choose(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import tvm
 from tvm import relax, tirx
 
 from autotune.frontends.base import ImportedModel
 from autotune.graph import legalize
-from autotune.graph.choices import Choices, choose
+from autotune.graph.choices import choose
 from autotune.graph.constants import fold_constants
 from autotune.graph.layout import channels_last
 from autotune.graph.matmul import drop_reshapes
 from autotune.graph.mish import simplify_mish
 from autotune.graph.model import FusedModel
 from autotune.graph.tasks import extract_tasks
+from search_spaces.graph.base import Choices
 from search_spaces.task import Target
 
 T = relax.transform
@@ -25,8 +29,20 @@ def optimise(imported: ImportedModel, target: Target, choices: Choices | None = 
     ``choices`` are those of the graph spaces, the default where there are none. Nothing is
     scheduled yet.
     """
-    with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
-        module, made = choose(simplify(imported.module), target, choices)
+    return fused(imported, target, *choose(simplified(imported, target), target, choices))
+
+
+def simplified(imported: ImportedModel, target: Target) -> tvm.IRModule:
+    """``imported`` as graph spaces find it."""
+    with _context(target):
+        return simplify(imported.module)
+
+
+def fused(
+    imported: ImportedModel, target: Target, module: tvm.IRModule, made: Choices
+) -> FusedModel:
+    """The tasks of ``imported``, of which graph spaces made ``module`` by the choices ``made``."""
+    with _context(target):
         module = fuse(module, target)
     tasks, functions = extract_tasks(module)
     return FusedModel(
@@ -40,6 +56,12 @@ def optimise(imported: ImportedModel, target: Target, choices: Choices | None = 
         functions=functions,
         choices={"layout": "NHWC", "fusion": "all", "spaces": made},
     )
+
+
+@contextmanager
+def _context(target: Target) -> Iterator[None]:
+    with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
+        yield
 
 
 def lower(module: tvm.IRModule, target: Target) -> tvm.IRModule:

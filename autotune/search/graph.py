@@ -10,16 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune.measure.base import Runner
 from autotune.search.budget import Budget
+from autotune.search.guides import FAILED
 from autotune.search.loop import tune_tasks
-from autotune.search.points import Point, suggest, values_of
+from autotune.search.points import Point, key_of, suggest, values_of
+from autotune.search.samplers import quiet_study
 from autotune.search.settings import SearchSettings
+from search_spaces.graph.base import Choices
 from search_spaces.graph.registry import graph_spaces
 from search_spaces.task import Target, Task
 from tuning_db.database import TuningDatabase
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import Trial
+
+    from autotune.graph.model import FusedModel
 
 TRIALS = 32
 """Graphs that are looked at, at most."""
@@ -27,11 +36,8 @@ TRIALS = 32
 WORTH_IT = 0.995
 """Of the time of the default graph; what promises less is not worth a confirmation."""
 
-Choices = dict[str, dict[str, Any]]
-"""By graph space its "version" and "parameters", as ``autotune.graph.choices`` takes them."""
-
-Fuse = Callable[[Choices], tuple[Task, ...]]
-"""The tasks that a model becomes with these choices."""
+Fuse = Callable[[Any, Choices], "FusedModel"]
+"""What a module becomes that graph spaces made by these choices."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class GraphTrial:
 
     choices: Choices
     seconds: float
-    tasks: tuple[Task, ...] = field(repr=False)
+    fused: FusedModel = field(repr=False)
 
 
 class GraphSearch:
@@ -67,29 +73,22 @@ class GraphSearch:
         The default comes first, then what differs from it in all places of a space, then in one
         place each; what these promise together is looked at, and what is left goes to TPE.
         """
-        import optuna
         from optuna.samplers import TPESampler
 
-        default = self._default()
+        default, flips = self._default()
         if not default:
             return None
-        level = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            study = optuna.create_study(sampler=TPESampler(seed=self.seed))
-            base = self._look(study, default)
-            flips = self._flips(default)
-            better: Point = {}
-            for flip in flips:
-                if len(self.trials) >= trials - 1:
-                    break
-                if self._look(study, {**default, **flip}).seconds < base.seconds:
-                    better.update(flip)
-            self._look(study, {**default, **better})
-            for _ in range(trials - len(self.trials)):
-                self._look(study, None)
-        finally:
-            optuna.logging.set_verbosity(level)
+        study = quiet_study(TPESampler(seed=self.seed))
+        base = self._look(study, default)
+        better: Point = {}
+        for flip in flips:
+            if len(self.trials) >= trials - 1:
+                break
+            if self._look(study, {**default, **flip}).seconds < base.seconds:
+                better.update(flip)
+        self._look(study, {**default, **better})
+        for _ in range(trials - len(self.trials)):
+            self._look(study, None)
         return min(self.trials.values(), key=lambda trial: trial.seconds)
 
     @property
@@ -97,47 +96,42 @@ class GraphSearch:
         """The graph as it is without any search; only after ``run``."""
         return next(iter(self.trials.values()))
 
-    def _default(self) -> Point:
-        point: Point = {}
+    def _default(self) -> tuple[Point, list[Point]]:
+        """The default, and changes of it: every yes or no of one space, then each value of each."""
+        default: Point = {}
+        wholes: dict[str, Point] = {}
+        every: list[Point] = []
         module = self.module
         for space in graph_spaces():
             chosen = space.default(module, self.target)
-            point.update((f"{space.name}/{name}", value) for name, value in chosen.items())
-            module = space.apply(module, self.target, chosen)
-        return point
-
-    def _flips(self, default: Point) -> list[Point]:
-        """Changes of ``default``: all of the yes or no of one space, then each value of each."""
-        every: list[Point] = []
-        wholes: dict[str, Point] = {}
-        module = self.module
-        for space in graph_spaces():
             for name, distribution in space.parameters(module, self.target).items():
                 key = f"{space.name}/{name}"
-                for value in values_of(distribution) or ():
-                    if value != default.get(key):
-                        every.append({key: value})
-                        if isinstance(value, bool):
-                            wholes.setdefault(space.name, {})[key] = value
-            module = space.apply(module, self.target, space.default(module, self.target))
-        return [whole for whole in wholes.values() if len(whole) > 1] + every
+                default[key] = chosen[name]
+                others = [v for v in values_of(distribution) or () if v != chosen[name]]
+                every += [{key: value} for value in others]
+                for value in others:
+                    if isinstance(value, bool):
+                        wholes.setdefault(space.name, {})[key] = value
+            module = space.apply(module, self.target, chosen)
+        return default, [whole for whole in wholes.values() if len(whole) > 1] + every
 
-    def _look(self, study: Any, point: Point | None) -> GraphTrial:
+    def _look(self, study: Study, point: Point | None) -> GraphTrial:
         """The graph of ``point``, or of one that the sampler chooses, told to the study."""
         if point is not None:
             study.enqueue_trial(point)
         trial = study.ask()
-        choices = self._suggest(trial)
-        key = tuple(sorted(trial.params.items()))
+        module, choices = self._suggest(trial)
+        key = key_of(trial.params)
         found = self.trials.get(key)
         if found is None:
-            tasks = self.fuse(choices)
-            found = self.trials[key] = GraphTrial(choices, self.price(tasks), tasks)
-        study.tell(trial, found.seconds if math.isfinite(found.seconds) else 3600.0)
+            fused = self.fuse(module, choices)
+            found = self.trials[key] = GraphTrial(choices, self.price(fused.tasks), fused)
+        study.tell(trial, found.seconds if math.isfinite(found.seconds) else FAILED)
         return found
 
-    def _suggest(self, trial: Any) -> Choices:
-        choices: Choices = {}
+    def _suggest(self, trial: Trial) -> tuple[Any, Choices]:
+        """Choices that ``trial`` makes, and the module that comes of them."""
+        choices: dict[str, Mapping[str, Any]] = {}
         module = self.module
         for space in graph_spaces():
             chosen = {
@@ -147,7 +141,7 @@ class GraphSearch:
             if chosen:
                 module = space.apply(module, self.target, chosen)
                 choices[space.name] = {"version": space.version, "parameters": chosen}
-        return choices
+        return module, choices
 
 
 class Prices:
@@ -173,7 +167,11 @@ class Prices:
         Tasks that no space can schedule count as nothing: they are no different in other graphs.
         """
         known = [task for task in tasks if self.tunable(task)]
-        new = [task for task in known if self._seconds(task) is None and not self._tried(task)]
+        new = [
+            task
+            for task in known
+            if self._seconds(task) is None and task.workload.key not in self._failed
+        ]
         if new:
             settings = SearchSettings(
                 budget=Budget(len(new)), sampler="random", rounds=0, transfer=False,
@@ -183,9 +181,6 @@ class Prices:
             self.measured += len(new)
             self._failed.update(task.workload.key for task in new if self._seconds(task) is None)
         return sum(task.calls * (self._seconds(task) or math.inf) for task in known)
-
-    def _tried(self, task: Task) -> bool:
-        return task.workload.key in self._failed
 
     def _seconds(self, task: Task) -> float | None:
         best = self.database.best(task.workload.key, self.target.digest)

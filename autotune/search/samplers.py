@@ -14,6 +14,7 @@ from cost_models.base import CostModel
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+    from optuna.study import Study
 
 SamplerFactory = Callable[[int], "BaseSampler"]
 """Makes an Optuna sampler of a seed."""
@@ -74,3 +75,16 @@ class SamplerChoice:
 
         guide = TaskGuide(joint, model or XGBoostModel(seed=seed), fit=model is None)
         return CostModelSampler(guide, seed=seed, **self.options)  # type: ignore[arg-type]
+
+
+def quiet_study(sampler: BaseSampler) -> Study:
+    """A study that minimises: one for each task of a model, whose announcements would flood the
+    log."""
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(direction="minimize", sampler=sampler)
+    finally:
+        optuna.logging.set_verbosity(level)

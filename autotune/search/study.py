@@ -14,7 +14,7 @@ from autotune.measure.base import Measurement
 from autotune.measure.outcome import Measured
 from autotune.search.guides import FAILED
 from autotune.search.knowledge import Seed
-from autotune.search.samplers import SamplerChoice, SamplerFactory
+from autotune.search.samplers import SamplerChoice, SamplerFactory, quiet_study
 from autotune.search.space import JointSpace, candidate_of
 from cost_models.base import CostModel, Observation
 from search_spaces.base import SearchSpace
@@ -90,7 +90,7 @@ class TaskStudy:
         self._pending: dict[str, int | None] = {}
         self._inside = 0
         """How many of the measured are points of the joint space."""
-        self._study = self._create(self._sampler(sampler, model, seed))
+        self._study = quiet_study(self._sampler(sampler, model, seed))
 
     def _sampler(
         self, sampler: str | SamplerFactory, model: CostModel | None, seed: int
@@ -100,18 +100,6 @@ class TaskStudy:
         if not isinstance(sampler, str):
             return sampler(own)
         return SamplerChoice.parse(sampler).make(self.joint, model, own)
-
-    @staticmethod
-    def _create(sampler: BaseSampler) -> Study:
-        import optuna
-
-        # A line for each new study of a model would flood the log.
-        level = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
-            return optuna.create_study(direction="minimize", sampler=sampler)
-        finally:
-            optuna.logging.set_verbosity(level)
 
     @property
     def optuna_study(self) -> Study:

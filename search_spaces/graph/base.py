@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from search_spaces.task import Parameters, ParameterValue, Target
+
+
+Choices = Mapping[str, Mapping[str, Any]]
+"""By the name of a graph space, its "version" and the "parameters" that were chosen. JSON-able."""
 
 
 class GraphSpace(ABC):

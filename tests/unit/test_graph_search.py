@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("landscape")
 class Switches(GraphSpace):
     """``count`` places, rewritten or not; a module is the choices of all spaces."""
 
-    def __init__(self, name: str, count: int, order: int = 0, default: bool = True) -> None:
-        self.name, self.count, self.order, self.on = name, count, order, default
+    def __init__(self, name: str, count: int, default: bool = True) -> None:
+        self.name, self.count, self.on = name, count, default
 
     def parameters(self, module, target):
         return {f"p{i}": CategoricalDistribution((False, True)) for i in range(self.count)}
@@ -43,19 +44,20 @@ def spaces(monkeypatch):
     return use
 
 
-def search(cost, module=None):
+def search(cost):
     """Runs on tasks that are the choices themselves; ``cost`` is of those that are on."""
     seen = []
 
-    def fuse(choices):
+    def fuse(module, choices):
         on = {
             f"{space}.{name}"
             for space, told in choices.items()
             for name, value in told["parameters"].items()
             if value
         }
+        assert on == {name for name, value in module.items() if value}
         seen.append(on)
-        return tuple(sorted(on))
+        return SimpleNamespace(tasks=tuple(sorted(on)))
 
     found = GraphSearch({}, TARGET, fuse, lambda tasks: cost(set(tasks)))
     return found, found.run(24), seen
@@ -67,7 +69,7 @@ def test_the_default_comes_first_and_the_best_wins(spaces):
     found, best, seen = search(lambda on: 20.0 + sum(gains[name] for name in on))
     assert seen[0] == {"a.p0", "a.p1", "a.p2"}
     assert found.default.seconds == 20.0
-    assert best.seconds == 15.0 and set(best.tasks) == {"a.p0", "a.p2", "b.p0"}
+    assert best.seconds == 15.0 and set(best.fused.tasks) == {"a.p0", "a.p2", "b.p0"}
     assert best.choices["b"] == {"version": 1, "parameters": {"p0": True, "p1": False}}
     # No graph is made twice.
     assert len({frozenset(on) for on in seen}) == len(seen) == len(found.trials) <= 24
@@ -75,16 +77,14 @@ def test_the_default_comes_first_and_the_best_wins(spaces):
 
 def test_choices_that_pay_only_together_are_found(spaces):
     spaces(Switches("a", 4, default=False))
-    found, best, _ = search(
-        lambda on: 10.0 if len(on) in (0, 4) and not on else 9.0 if len(on) == 4 else 11.0
-    )
+    found, best, _ = search(lambda on: {0: 10.0, 4: 9.0}.get(len(on), 11.0))
     assert best.seconds == 9.0 and found.default.seconds == 10.0
 
 
 def test_graphs_that_cannot_be_priced_never_win(spaces):
     spaces(Switches("a", 2, default=False))
     _, best, _ = search(lambda on: math.inf if on else 5.0)
-    assert best.tasks == ()
+    assert best.fused.tasks == ()
 
 
 def test_without_places_there_is_nothing_to_choose(spaces):
