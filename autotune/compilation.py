@@ -58,6 +58,7 @@ def compile(
             raise InputError("schedules come from a database or from a lock file: name one of them")
         locked = read_lock(lock)
         made_for = from_fields(locked.target, f"the target of {lock}")
+        check_choices(locked.graph, str(lock))
         if target == "native":
             target = made_for
     resolved = resolved_target(target, threads, key)
@@ -70,10 +71,7 @@ def compile(
     _check_readable(database)
 
     def choices(imported: ImportedModel) -> Choices | None:
-        if locked is None:
-            return kept_choices(database, imported, resolved)
-        check_choices(locked.graph, str(lock))
-        return locked.graph
+        return locked.graph if locked else kept_choices(database, imported, resolved)
 
     imported, import_check, fused = prepared(model, input_shapes, resolved, status, choices)
     schedules = locked.schedules if locked is not None else best_schedules(fused, database)

@@ -21,6 +21,7 @@ from autotune.errors import InputError, UserError
 from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import NAMES, model
+from benchmarks.options import several
 
 PLAIN, DEFAULT = "plain", "default"
 AIM = 1.10
@@ -30,22 +31,22 @@ TOLERANCE = 1e-4
 """Largest difference of an output to the plain one's, scaled by the largest value there."""
 
 
-def variants(default: Mapping[str, Any]) -> dict[str, Mapping[str, Any] | None]:
+def variants(default: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The choices to build with, by name; a space that finds nothing has no build of its own."""
-    found: dict[str, Mapping[str, Any] | None] = {PLAIN: {}}
+    found: dict[str, Mapping[str, Any]] = {PLAIN: {}}
     chosen = {name: told for name, told in default.items() if any(told["parameters"].values())}
     if len(chosen) > 1:
         found.update((name, {name: told}) for name, told in chosen.items())
     if chosen:
-        found[DEFAULT] = None
+        found[DEFAULT] = default
     return found
 
 
 def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Build the variants of a model, compare what they compute, and time them in turns."""
-    import numpy as np
-
     import autotune
+    from autotune.artifact.build import build
+    from autotune.bench.compare import difference
     from autotune.bench.interleaved import interleave
     from autotune.bench.statistics import latency, ratio
     from autotune.frontends import import_model
@@ -56,31 +57,24 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     target = resolved_target("native", options.threads)
     path, shapes = model(name)
     imported = import_model(path, shapes)
-    default = optimise(imported, target).choices["spaces"]
+    made = optimise(imported, target)
+    default = made.choices["spaces"]
     fused = {
-        variant: optimise(imported, target, choices)
+        variant: made if variant == DEFAULT else optimise(imported, target, choices)
         for variant, choices in variants(default).items()
     }
     database = options.work / f"{name}.db" if options.trials else None
     if database is not None:
-        _search(database, {t.workload.key: t for f in fused.values() for t in f.tasks}, options)
-    from autotune.artifact.build import build
-
+        tasks = {task.workload.key: task for one in fused.values() for task in one.tasks}
+        _search(database, tasks, target, options.trials)
     engines = {}
-    for variant, made in fused.items():
+    for variant, one in fused.items():
         folder = options.work / name / variant
         folder.parent.mkdir(parents=True, exist_ok=True)
-        build(made, best_schedules(made, database), folder)
+        build(one, best_schedules(one, database), folder)
         engines[variant] = autotune.load(folder)
     inputs = random_inputs(imported.inputs, 0)
     outputs = {variant: engine(inputs) for variant, engine in engines.items()}
-    differences = {
-        variant: max(
-            float(np.abs(found[key] - plain).max() / max(1e-30, float(np.abs(plain).max())))
-            for key, plain in outputs[PLAIN].items()
-        )
-        for variant, found in outputs.items()
-    }
     runs = {variant: (lambda engine=engine: engine(inputs)) for variant, engine in engines.items()}
     times = interleave(runs, seconds=options.seconds, rounds=options.rounds)
     return {
@@ -91,7 +85,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
             variant: {
                 "p50_ms": latency([t for turn in turns for t in turn]).p50 * 1e3,
                 "times_as_fast": asdict(ratio(turns, times[PLAIN])),
-                "difference": differences[variant],
+                "difference": difference(outputs[variant], outputs[PLAIN]).relative,
                 "kernels": sum(task.calls for task in fused[variant].tasks),
             }
             for variant, turns in times.items()
@@ -99,20 +93,18 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _search(path: Path, tasks: Mapping[str, Any], options: argparse.Namespace) -> None:
-    """Search ``tasks`` with ``--trials`` each, in turn; what is there already counts."""
+def _search(path: Path, tasks: Mapping[str, Any], target: Any, trials: int) -> None:
+    """Search ``tasks`` with so many trials each, in turn; what is there already counts."""
     from autotune.database import open_database
     from autotune.measure.local import LocalRunner
     from autotune.search.budget import Budget
     from autotune.search.loop import tune_tasks
     from autotune.search.settings import SearchSettings
-    from autotune.steps import resolved_target
 
-    target = resolved_target("native", options.threads)
+    settings = SearchSettings(budget=Budget(trials))
     with LocalRunner(target) as runner, open_database(path) as opened:
         for number, task in enumerate(tasks.values()):
             print(f"  task {number + 1} of {len(tasks)}", file=sys.stderr, flush=True)
-            settings = SearchSettings(budget=Budget(options.trials))
             tune_tasks([task], target, runner, opened, settings)
 
 
@@ -129,9 +121,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--json", type=Path, default=Path("build/graph.json"), help="(%(default)s)")
     add("--threads", type=int, help="of one inference (default: the physical cores)")
     options = parser.parse_args(arguments)
-    options.models = options.models.split(",")
-    if unknown := sorted(set(options.models) - set(NAMES)):
-        raise InputError(f"no model {', '.join(unknown)}: there are {', '.join(NAMES)}")
+    options.models = several(options.models, NAMES, "model")
     if options.rounds < 1 or options.trials < 0:
         raise InputError("--rounds must be 1 or more, and --trials must be 0 or more")
     return options

@@ -39,6 +39,7 @@ from benchmarks.kernel_table import (
 from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import NAMES, model
+from benchmarks.options import several
 from benchmarks.roofline import Roof
 
 TURN = 0.1
@@ -185,10 +186,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, default=5, help="turns of each engine (default: %(default)s)")
     add("--threads", type=int, help="of one kernel (default: the physical cores)")
     options = parser.parse_args(arguments)
-    options.models = [name for name in options.models.split(",") if name]
-    unknown = sorted(set(options.models) - set(NAMES))
-    if unknown:
-        raise InputError(f"no benchmark model {', '.join(unknown)}: there are {', '.join(NAMES)}")
+    options.models = several(options.models, NAMES, "benchmark model")
     least = options.rounds if options.limit is None else min(options.rounds, options.limit)
     if least < 1 or options.trials < 0:
         raise InputError("--rounds and --limit must be 1 or more, --trials 0 or more")

@@ -32,6 +32,7 @@ from autotune.errors import InputError, ModelError, UserError
 from benchmarks.latency_table import fill_readme, print_table
 from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import NAMES, Shapes, model
+from benchmarks.options import several
 
 if TYPE_CHECKING:
     from autotune.cli.progress import Reporter
@@ -222,11 +223,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=int, help="of one inference (default: the physical cores)")
     add("--readme", action="store_true", help="only: put the figures of --json into README.md")
     options = parser.parse_args(arguments)
-    options.models = [name for name in options.models.split(",") if name]
+    options.models = several(options.models, NAMES, "benchmark model")
     options.peers = [name for name in options.peers.split(",") if name]
-    unknown = sorted(set(options.models) - set(NAMES))
-    if unknown:
-        raise InputError(f"no benchmark model {', '.join(unknown)}: there are {', '.join(NAMES)}")
     from autotune.bench.peers import peer_named
 
     for name in options.peers:

@@ -29,6 +29,7 @@ from autotune.errors import InputError, UserError
 from benchmarks.candidates import Drawn, conv3x3, drawn, gemm, task_of
 from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe
+from benchmarks.options import several
 
 AIMS = {"shipped": 10.0, "cured": 4.0}
 """How many times as fast as each engine ours is meant to be."""
@@ -194,10 +195,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=int, help="of one candidate (default: the physical cores)")
     add("--json", type=Path, default=Path("build/measure_rate.json"), help="(%(default)s)")
     options = parser.parse_args(arguments)
-    options.workloads = [name for name in options.workloads.split(",") if name]
-    unknown = sorted(set(options.workloads) - set(WORKLOADS))
-    if unknown:
-        raise InputError(f"no workload {', '.join(unknown)}: there are {', '.join(WORKLOADS)}")
+    options.workloads = several(options.workloads, WORKLOADS, "workload")
     if options.candidates < 1 or options.chunk < 1:
         raise InputError("--candidates and --chunk must be 1 or more")
     return options

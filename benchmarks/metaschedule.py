@@ -124,6 +124,8 @@ def _adapters(owners: dict[str, Task], measure: Measure, folder: Path) -> tuple[
     from tvm.ir.utils import derived_object
     from tvm.s_tir.meta_schedule import builder, runner
 
+    from benchmarks.searches import seconds_of
+
     waiting: dict[str, tuple[Task, Candidate]] = {}
 
     @derived_object
@@ -160,9 +162,6 @@ def _adapters(owners: dict[str, Task], measure: Measure, folder: Path) -> tuple[
             # All of one turn are of one task; a turn may be empty.
             measured = measure(asked[0][0], candidates) if asked else ()
             found = {m.candidate.key: m for m in measured}
-            return [
-                Future(getattr(found[candidate.key].outcome, "seconds", None))
-                for candidate in candidates
-            ]
+            return [Future(seconds_of(found[candidate.key])) for candidate in candidates]
 
     return Builder(), Runner()

@@ -27,6 +27,7 @@ from autotune.errors import InputError, UserError
 from benchmarks.candidates import Drawn, conv3x3, drawn, gemm, task_of
 from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe
+from benchmarks.options import several
 
 WORKLOADS: dict[str, Callable[[], Any]] = {
     "medium": lambda: conv3x3(28, 128),
@@ -276,10 +277,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=int, help="of one candidate (default: the physical cores)")
     add("--json", type=Path, default=Path("build/noise.json"), help="(%(default)s)")
     options = parser.parse_args(arguments)
-    options.kernels = [name for name in options.kernels.split(",") if name]
-    unknown = sorted(set(options.kernels) - set(WORKLOADS))
-    if unknown:
-        raise InputError(f"no kernel {', '.join(unknown)}: there are {', '.join(WORKLOADS)}")
+    options.kernels = several(options.kernels, WORKLOADS, "kernel")
     if options.candidates < 3 or options.rounds < 2:
         raise InputError("--candidates must be 3 or more, --rounds 2 or more")
     return options

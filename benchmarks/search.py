@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from autotune.search.samplers import SAMPLERS
 from benchmarks.candidates import conv3x3, depthwise3x3, gemm, softmax, task_of
 from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe, settings_of
-from benchmarks.search_figures import compared
+from benchmarks.metaschedule import ModuleSpace
+from benchmarks.options import several
+from benchmarks.search_figures import Curve, compared
 from benchmarks.search_plot import plot
 from benchmarks.searches import METASCHEDULE, TRANSFER, Engine, Searcher, again, judged, searched
 
@@ -63,11 +66,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--svg", type=Path, default=Path("build/search.svg"), help="the plot (%(default)s)")
     add("--threads", type=int, help="of one kernel (default: the physical cores)")
     options = parser.parse_args(arguments)
-    for name, known in (("workloads", (*WORKLOADS, MODEL)), ("samplers", EVERY)):
-        given = getattr(options, name).split(",")
-        setattr(options, name, given)
-        if unknown := sorted(set(given) - set(known)):
-            raise InputError(f"no {name} {', '.join(unknown)}: there are {', '.join(known)}")
+    options.workloads = several(options.workloads, (*WORKLOADS, MODEL), "workloads")
+    options.samplers = several(options.samplers, EVERY, "samplers")
     if min(options.seeds, options.trials, options.model_trials, options.batch) < 1:
         raise InputError("--seeds, --trials, --model-trials and --batch must be 1 or more")
     return options
@@ -98,7 +98,6 @@ def run(options: argparse.Namespace, content: dict[str, Any]) -> None:
     set_threads(target.threads)
     light_import()
     workloads = {name: tasks_of(name, target) for name in options.workloads}
-    alone = [name for name in options.samplers if name != TRANSFER]
     with (
         Others() as others,
         LocalRunner(target, plugins=["benchmarks.metaschedule"]) as runner,
@@ -106,36 +105,36 @@ def run(options: argparse.Namespace, content: dict[str, Any]) -> None:
     ):
         found: dict[str, dict[str, list[Searcher]]] = {}
         engines = {name: Engine(runner) for name in workloads}
-        for samplers in (alone, [TRANSFER] if TRANSFER in options.samplers else []):
-            for name, tasks in workloads.items():
-                for seed in range(options.seeds):
-                    for sampler in samplers:
-                        print(f"{name}: {sampler}, seed {seed}", file=sys.stderr, flush=True)
-                        taught = [
-                            path
-                            for other in workloads
-                            if other != name and sampler == TRANSFER
-                            if (path := _database(folder, other, "cost-model", seed)).exists()
-                        ]
-                        searcher = searched(
-                            tasks,
-                            engines[name],
-                            sampler,
-                            _database(folder, name, sampler, seed),
-                            trials=options.trials if name in WORKLOADS else options.model_trials,
-                            batch=options.batch,
-                            seed=seed,
-                            taught=taught,
-                        )
-                        found.setdefault(name, {}).setdefault(sampler, []).append(searcher)
+        for name, seed, sampler in turns(options):
+            print(f"{name}: {sampler}, seed {seed}", file=sys.stderr, flush=True)
+            teachers = (
+                _database(folder, other, "cost-model", seed) for other in workloads if other != name
+            )
+            searcher = searched(
+                workloads[name],
+                engines[name],
+                sampler,
+                _database(folder, name, sampler, seed),
+                trials=options.trials if name in WORKLOADS else options.model_trials,
+                batch=options.batch,
+                seed=seed,
+                taught=[path for path in teachers if sampler == TRANSFER and path.exists()],
+            )
+            found.setdefault(name, {}).setdefault(sampler, []).append(searcher)
         for name, tasks in workloads.items():
-            others_ = [(workloads[other], engines[other]) for other in workloads if other != name]
+            rest = [(workloads[other], engines[other]) for other in workloads if other != name]
             content["workloads"][name] = {
                 **figures(tasks, engines[name], found[name]),
-                "cost_model": judged(tasks, engines[name], others_),
+                "cost_model": judged(tasks, engines[name], rest),
             }
             write_json(options.json, content)
     content["busy_cores_of_others"] = others.cores
+
+
+def turns(options: argparse.Namespace) -> list[tuple[str, int, str]]:
+    """Workload, seed and sampler of each search, in their order."""
+    every = product(options.workloads, range(options.seeds), options.samplers)
+    return sorted(every, key=lambda turn: turn[2] == TRANSFER)
 
 
 def _database(folder: str, workload: str, sampler: str, seed: int) -> Path:
@@ -158,7 +157,7 @@ def figures(
 
 def _told(candidate: Any) -> dict[str, Any]:
     """What a candidate is; of MetaSchedule's only that it is one."""
-    parameters = {} if candidate.space == "metaschedule.module" else dict(candidate.parameters)
+    parameters = {} if candidate.space == ModuleSpace.name else dict(candidate.parameters)
     return {"space": candidate.space, "parameters": parameters}
 
 
@@ -183,10 +182,7 @@ def claims_of(name: str, samplers: dict[str, Any]) -> dict[str, bool]:
 
 def reached(sampler: dict[str, Any], level: float) -> float | None:
     """Seconds after which the median curve of ``sampler`` stays at ``level``; None if never."""
-    below = [i for i, share in enumerate(sampler["curve"]) if share < level]
-    first = below[-1] + 1 if below else 0
-    clock: list[float] = sampler["clock"]
-    return clock[first] if first < len(clock) else None
+    return Curve(sampler["curve"], sampler["clock"]).seconds_to(level)
 
 
 def told(content: dict[str, Any]) -> dict[str, bool]:

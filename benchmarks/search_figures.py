@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from autotune.search.settings import SearchSettings
+
 Key = tuple[str, str]
 """Workload and candidate."""
 
@@ -22,7 +24,7 @@ CHECKPOINTS = (16, 32, 64, 128, 256, 512)
 TIMES = (2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
 """Seconds of a search."""
 
-FINALISTS = 3
+FINALISTS = SearchSettings.finalists
 """Leaders of a search that are measured again in its finals."""
 
 LEVELS = (0.95, 0.99)
@@ -46,8 +48,8 @@ class Look:
 class Curve:
     """After each look the share of the best known speed, and the seconds since the beginning."""
 
-    shares: tuple[float, ...]
-    clocks: tuple[float, ...]
+    shares: Sequence[float]
+    clocks: Sequence[float]
 
     def after(self, seconds: float) -> float:
         """The share that was reached within ``seconds``."""

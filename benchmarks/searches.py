@@ -73,7 +73,7 @@ class Searcher(Runner):
         seen = {look.key for look in self.looks}
         for measurement in found:
             key = key_of(task, measurement)
-            if key in seen:  # finals look at the leaders again
+            if key in seen:  # MetaSchedule may ask twice
                 continue
             seen.add(key)
             self.charged += self.engine.cost[key]

@@ -22,6 +22,7 @@ from autotune.errors import InputError, UserError
 from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import NAMES, model
+from benchmarks.options import several
 
 AIMS = {"empty": 300.0, "others": 60.0}
 """Seconds, by what the database knows at first."""
@@ -66,19 +67,13 @@ def once(options: argparse.Namespace, known: Path | None) -> dict[str, Any]:
     folder.mkdir(parents=True)
     if known is not None:
         shutil.copy(known, folder / "tuning.db")
-    given = [
-        "--db",
-        folder / "tuning.db",
-        "--output",
-        folder / "artifact",
-        "--until",
-        options.until,
-    ]
+    places = ("--db", folder / "tuning.db", "--output", folder / "artifact")
+    ends = ("--until", options.until, "--time", options.limit)
     begun = time.perf_counter()
-    autotune("tune", *shaped(options.model), *given, "--time", options.limit)
+    autotune("tune", *shaped(options.model), *places, *ends)
     seconds = time.perf_counter() - begun
     engine = options.until.partition(":")[0]
-    result = bench(folder / "artifact", [engine], shaped(options.model)[0], None, seconds=10.0)
+    result = bench(folder / "artifact", [engine], model(options.model)[0])
     ratio = result.engines[1].ratio
     assert ratio is not None
     return {"seconds": seconds, "times_as_fast": [ratio.value, ratio.low, ratio.high]}
@@ -98,9 +93,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--work", type=Path, default=Path("build/time_to_goal"), help="folder (%(default)s)")
     add("--json", type=Path, default=Path("build/time_to_goal.json"), help="(%(default)s)")
     options = parser.parse_args(arguments)
-    options.known = options.known.split(",")
-    if unknown := sorted(set(options.known) - set(AIMS)):
-        raise InputError(f"no database {', '.join(unknown)}: there are {', '.join(AIMS)}")
+    options.known = several(options.known, AIMS, "database")
     if options.model not in NAMES:
         raise InputError(f"no model {options.model}: there are {', '.join(NAMES)}")
     if options.rounds < 1:

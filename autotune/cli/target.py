@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.metadata import EntryPoint
 from typing import Annotated
 
 import typer
@@ -49,49 +50,34 @@ def plugins(as_json: JsonOption = False) -> None:
     from search_spaces.plugins import installed_plugins
     from search_spaces.registry import GROUP, all_spaces
 
-    found = []
+    columns = ("name", "kind", "version", "priority", "package", "error")
+    rows: list[tuple[str, str, int, int, str, str]] = []
     for kind, group, spaces in (
         ("task", GROUP, all_spaces()),
         ("graph", graphs.GROUP, graphs.graph_spaces()),
     ):
         packages = _packages(group)
-        found += [
-            {
-                "name": space.name,
-                "kind": kind,
-                "version": space.version,
-                "priority": getattr(space, "priority", 0),
-                "package": packages.get(type(space).__module__, ""),
-                "error": "",
-            }
-            for space in spaces
-        ]
-        found += [
-            {
-                "name": point.name,
-                "kind": kind,
-                "version": 0,
-                "priority": 0,
-                "package": point.dist.name if point.dist else "",
-                "error": reason,
-            }
-            for point, reason in installed_plugins(group)[1]
-        ]
+        for space in spaces:
+            package = packages.get(type(space).__module__, "")
+            priority = getattr(space, "priority", 0)
+            rows.append((space.name, kind, space.version, priority, package, ""))
+        for point, reason in installed_plugins(group)[1]:
+            rows.append((point.name, kind, 0, 0, _package(point), reason))
     if as_json:
-        print_json(found)
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
-    columns = ("name", "kind", "version", "priority", "package", "error")
-    table("Search spaces", columns, [[str(entry[key]) for key in columns] for entry in found])
+    table("Search spaces", columns, [list(map(str, row)) for row in rows])
 
 
 def _packages(group: str) -> dict[str, str]:
     """The package that brings each module of an entry-point group."""
     from importlib.metadata import entry_points
 
-    return {
-        point.value.partition(":")[0]: point.dist.name if point.dist else ""
-        for point in entry_points(group=group)
-    }
+    return {point.value.partition(":")[0]: _package(point) for point in entry_points(group=group)}
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else ""
 
 
 def _text(value: object) -> str:
