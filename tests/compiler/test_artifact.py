@@ -97,6 +97,8 @@ def test_without_any_space_functions_are_compiled_as_they_are(tmp_path: Path) ->
 
 
 def test_two_processes_in_two_places_write_the_same_bytes(tmp_path: Path) -> None:
+    from tests.end_to_end.artifacts import contents
+
     digests = []
     for name, seed in (("here", "1"), ("some/where/else", "2")):
         place = tmp_path / name
@@ -107,9 +109,7 @@ def test_two_processes_in_two_places_write_the_same_bytes(tmp_path: Path) -> Non
             env={**environment, "TMPDIR": str(tmp_path)},
             cwd=ROOT,
         )
-        digests.append(
-            {file.name: file.read_bytes() for file in sorted((place / "artifact").iterdir())}
-        )
+        digests.append(contents(place / "artifact"))
     assert digests[0].keys() == digests[1].keys()
     for name in digests[0]:
         assert digests[0][name] == digests[1][name], f"{name} differs"

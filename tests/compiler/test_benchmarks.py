@@ -100,26 +100,13 @@ def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def two_products(path: Path) -> Path:
     """A model of two products of its input, which ``graph.parallel`` makes one."""
-    import numpy as np
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper
 
-    rng = np.random.default_rng(0)
-    weights = [rng.uniform(-1, 1, (32, n)).astype("float32") for n in (16, 48)]
-    made = helper.make_graph(
-        [helper.make_node("MatMul", ["x", f"w{i}"], [f"y{i}"]) for i in range(2)],
-        "products",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 32])],
-        [
-            helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, [8, w.shape[1]])
-            for i, w in enumerate(weights)
-        ],
-        [numpy_helper.from_array(w, f"w{i}") for i, w in enumerate(weights)],
-    )
-    onnx.save(
-        helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
-    )
-    return path
+    from tests.end_to_end.models import model, random_weights
+
+    nodes = [helper.make_node("MatMul", ["x", f"w{i}"], [f"y{i}"]) for i in range(2)]
+    weights = random_weights(w0=(32, 16), w1=(32, 48))
+    return model(path, nodes, {"x": (8, 32)}, ("y0", "y1"), weights)
 
 
 def test_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

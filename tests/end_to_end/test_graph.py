@@ -8,18 +8,15 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.artifacts import contents, manifest
 from tests.end_to_end.models import autotune, transformer
 from tuning_db.database import TuningDatabase
 from tuning_db.graphs import graph_of
 
 
 def spaces(artifact: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((artifact / "manifest.json").read_text())
-    return found["graph"]["spaces"]
-
-
-def contents(artifact: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(artifact.iterdir())}
+    found: dict[str, Any] = manifest(artifact)["graph"]["spaces"]
+    return found
 
 
 def off(choices: dict[str, Any]) -> dict[str, Any]:

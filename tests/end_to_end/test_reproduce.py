@@ -10,10 +10,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.end_to_end.artifacts import contents, manifest
 from tests.end_to_end.models import ENVIRONMENT, autotune, cnn, command, transformer
 
 MODELS: dict[str, Callable[[Path], Path]] = {"convolutional": cnn, "transformer": transformer}
@@ -37,15 +37,6 @@ only_convolutional = pytest.mark.parametrize("made", ["convolutional"], indirect
 @pytest.fixture(scope="module", params=MODELS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(tmp_path_factory.mktemp(request.param), MODELS[request.param])
-
-
-def contents(artifact: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(artifact.iterdir())}
-
-
-def manifest(artifact: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((artifact / "manifest.json").read_text())
-    return found
 
 
 def another_user() -> int | None:
