@@ -52,8 +52,9 @@ class CostModelSampler(BaseSampler):
         near: float = 0.7,
     ) -> None:
         """Rank ``pool`` points for each proposal, half of them mutations of the ``elites`` best."""
-        if not 0.0 <= epsilon <= 1.0:
-            raise ValueError(f"epsilon is a share between 0 and 1, not {epsilon}")
+        for name, share in (("epsilon", epsilon), ("near", near)):
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} is a share between 0 and 1, not {share}")
         self.guide = StudyGuide(seed=seed or 0) if guide is None else guide
         self.epsilon = epsilon
         self.pool = pool

@@ -55,8 +55,9 @@ class SamplerChoice:
                 raise InputError(f"{key} of {name} must be a number, not {value!r}") from None
             if not 0 <= options[key] < 1_000_000 or (kind is int and options[key] < 1):
                 raise InputError(f"{key} of {name} must be 1 or more, not {value}")
-        if options.get("epsilon", 0.0) > 1:
-            raise InputError(f"epsilon is a share between 0 and 1, not {options['epsilon']}")
+        for share in ("epsilon", "near"):
+            if options.get(share, 0.0) > 1:
+                raise InputError(f"{share} is a share between 0 and 1, not {options[share]}")
         return cls(name, options)
 
     def make(self, joint: JointSpace, model: CostModel | None, seed: int) -> BaseSampler:

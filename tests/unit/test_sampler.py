@@ -136,3 +136,5 @@ def test_same_seed_gives_the_same_proposals():
 def test_epsilon_must_be_a_share():
     with pytest.raises(ValueError, match="epsilon"):
         CostModelSampler(epsilon=2.0)
+    with pytest.raises(ValueError, match="near"):
+        CostModelSampler(near=-0.1)

@@ -239,6 +239,7 @@ def test_samplers_are_chosen_with_their_settings():
         ("tpe:epsilon=1", "what can be set is n_startup_trials, n_ei_candidates"),
         ("cost-model:epsilon=much", "must be a number, not 'much'"),
         ("cost-model:epsilon=1.5", "between 0 and 1"),
+        ("cost-model:near=1.5", "near is a share between 0 and 1"),
         ("cost-model:pool=0", "1 or more"),
     ],
 )
