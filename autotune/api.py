@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from tuning_db.drift import DISTURBED, SLOWER
 
 if TYPE_CHECKING:
     from autotune.frontends import ImportCheck
+    from autotune.goal import Race
+    from autotune.graph.model import FusedModel
     from autotune.graphs import GraphOutcome
     from autotune.measure.base import Runner
     from autotune.measure.timing import TimingPlan
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from autotune.search.progress import Progress, SearchSummary
     from autotune.search.samplers import SamplerFactory
     from autotune.search.verification import Verification
+    from tuning_db.database import TuningDatabase
 
 TRIALS = 64
 """Trials for each task, where neither trials nor seconds are given."""
@@ -84,11 +88,12 @@ def tune(
     default those of one inference, with more the next candidates are built while one is measured.
     ``cache`` says where a kernel finds its weights: "cold" is in memory,
     as in a model, "hot" in the CPU's caches. With ``transfer`` the search begins with what the
-    database knows of similar tasks and targets. ``until`` ends it once the tasks together take no
+    database knows of similar tasks and targets. ``until`` ends it once an inference takes no
     longer than that: a time ("2.5ms"), or another engine's ("onnxruntime", "openvino:1.1" for 1.1
-    times as fast), timed here before the search. With ``graph`` the graph of the model is searched
-    first, and its winner confirmed against the default graph in the end; the database remembers it,
-    and later calls use it. ``progress`` is called after each
+    times as fast). The tasks together have to be as fast, and then the whole model, which is built
+    and timed here, beside the engine (on a device only the tasks count). With ``graph`` the graph
+    of the model is searched first, and its winner confirmed against the default graph in the end;
+    the database remembers it, and later calls use it. ``progress`` is called after each
     measurement, ``status`` with a line before each long step.
 
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
@@ -162,12 +167,12 @@ def tune(
         if trials is None and seconds is None:
             trials = TRIALS * len(tunable)
         budget = Budget(trials, seconds)
-        enough = None
+        race = None
         if goal is not None:
             if goal.engine:
                 tell(status, f"timing {goal.engine}")
-            enough = goal.reached_at(Path(model), imported, resolved.threads)
-        settings = replace(settings, budget=budget, until=enough)
+            race = goal.race(Path(model), imported, resolved.threads, seed)
+        settings = replace(settings, budget=budget, until=race.seconds if race else None)
         with open_database(database) as opened:
             tell(status, plan(tunable, resolved, opened, settings))
             summary = tune_tasks(
@@ -178,6 +183,9 @@ def tune(
                 settings,
                 progress,
                 model=ModelRow(fused.digest, fused.name),
+                whole=None
+                if race is None or device
+                else partial(_whole, race, fused, opened, status),
             )
             outcome = None
             if choice is not None and summary.stopped != "interrupted":
@@ -242,6 +250,18 @@ def verify(
                 settings=settings,
                 progress=progress,
             )
+
+
+def _whole(race: Race, fused: FusedModel, database: TuningDatabase, status: Status | None) -> float:
+    """How many times as long the model takes as it may, built with the best schedules so far."""
+    from autotune.artifact.build import runnable
+    from autotune.artifact.schedules import chosen_from
+
+    tell(status, "the tasks together are fast enough: timing the whole model")
+    taken = race.taken(runnable(fused, chosen_from(database, fused)))
+    if taken > 1.0:
+        tell(status, f"it takes {taken:.3f} times as long as it may: searching on")
+    return taken
 
 
 def _runner(

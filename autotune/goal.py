@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import statistics
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,16 @@ from autotune.bench.peers import PEERS, peer_named
 from autotune.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from autotune.frontends.base import ImportedModel
+
+    Arrays = dict[str, np.ndarray]
 
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 
 SECONDS, ROUNDS = 2.0, 5
-"""How long another engine is timed, and in how many turns."""
+"""How long engines are timed, and in how many turns."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +47,52 @@ class Goal:
             )
         return cls(engine=name, times=_number(times, text) if colon else 1.0)
 
-    def reached_at(self, model: Path, imported: ImportedModel, threads: int) -> float:
-        """Seconds of one inference at which it is reached, on this machine.
+    def race(self, model: Path, imported: ImportedModel, threads: int, seed: int = 0) -> Race:
+        """The goal on this machine, with the engine ready to run the ONNX file ``model``.
 
-        Times the engine, where there is one, on the ONNX file ``model``. Raises a ``UserError``
-        where it is not installed or does not take the model.
+        Raises a ``UserError`` where the engine is not installed or does not take the model.
         """
-        if not self.engine:
-            return self.seconds
         from autotune.bench.interleaved import interleave
         from autotune.frontends.sampling import random_inputs
 
-        inputs = random_inputs(imported.inputs, 0)
-        engine = peer_named(self.engine).engine(model, inputs, threads)
-        times = interleave({self.engine: engine.run}, seconds=SECONDS, rounds=ROUNDS)
-        turns = [statistics.median(turn) for turn in times[self.engine]]
-        return statistics.median(turns) / self.times
+        inputs = random_inputs(imported.inputs, seed)
+        if not self.engine:
+            return Race(self, inputs, self.seconds)
+        run = peer_named(self.engine).engine(model, inputs, threads).run
+        times = interleave({self.engine: run}, seconds=SECONDS, rounds=ROUNDS)
+        return Race(self, inputs, _median(times[self.engine]) / self.times, run)
+
+
+@dataclass(frozen=True)
+class Race:
+    """``seconds`` of one inference at which ``goal`` is reached, as timed before the search."""
+
+    goal: Goal
+    inputs: Arrays = field(repr=False)
+    seconds: float
+    other: Callable[[], Arrays] | None = field(default=None, repr=False)
+
+    def taken(self, model: Callable[[Arrays], object]) -> float:
+        """How much of the time that it may take ``model`` takes: 1 or less where it is reached.
+
+        Another engine runs beside it, in turns: what the machine does now counts for both.
+        """
+        from autotune.bench.interleaved import SETTLE, interleave, settle
+        from autotune.bench.statistics import ratio
+
+        def ours() -> object:
+            return model(self.inputs)
+
+        runs = {"ours": ours} if self.other is None else {"ours": ours, "other": self.other}
+        times = interleave(runs, seconds=SECONDS, rounds=ROUNDS)
+        settle(SETTLE)  # what is measured next in other processes is not to meet our threads
+        if self.other is None:
+            return _median(times["ours"]) / self.seconds
+        return self.goal.times / ratio(times["ours"], times["other"]).value
+
+
+def _median(turns: list[list[float]]) -> float:
+    return statistics.median(statistics.median(turn) for turn in turns)
 
 
 def _number(text: str, whole: str) -> float:

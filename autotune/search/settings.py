@@ -23,7 +23,7 @@ class SearchSettings:
     aside. ``cache`` notes how the runner times (``autotune.measure.timing.TimingPlan``). With
     ``transfer`` the search begins with what the database knows of other tasks, and of other targets
     of this class. It ends early once the sum of calls × best over all tasks is at most ``until``
-    seconds, by the finals.
+    seconds, by the finals (and by the whole model, where ``tune_tasks`` is told how to time it).
     """
 
     budget: Budget = field(default_factory=Budget)

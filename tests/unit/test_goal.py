@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
 import pytest
 
 from autotune.errors import InputError
-from autotune.goal import Goal
+from autotune.goal import Goal, Race
 from autotune.search.budget import Budget
 from autotune.search.plan import plan
 from autotune.search.settings import SearchSettings
@@ -32,6 +35,18 @@ def test_goals_are_times_and_engines(text, goal):
 def test_anything_else_is_explained(text):
     with pytest.raises(InputError, match="is no target"):
         Goal.parse(text)
+
+
+def test_a_race_says_how_much_of_the_time_a_model_takes():
+    inputs = {"x": np.ones(3)}
+
+    def sleeping(seconds):
+        return lambda *_: time.sleep(seconds)
+
+    alone = Race(Goal(seconds=4e-3), inputs, 4e-3)
+    assert alone.taken(sleeping(2e-3)) < 1 < alone.taken(sleeping(8e-3))
+    beside = Race(Goal("onnxruntime", times=1.5), inputs, 4e-3, sleeping(6e-3))
+    assert beside.taken(sleeping(2e-3)) < 1 < beside.taken(sleeping(6e-3))
 
 
 def test_the_plan_says_what_is_going_to_happen_and_how_long(tmp_path):

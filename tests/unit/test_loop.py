@@ -334,3 +334,28 @@ def test_a_goal_that_only_lucky_first_looks_reach_is_not_reached(database):
     summary = tune_tasks(TASKS[:2], TARGET, runner, database, settings(60, until=4e-3))
     assert summary.stopped == "budget"
     assert summary.latency > 4e-3
+
+
+def test_a_goal_is_reached_when_the_whole_model_is_fast_enough_not_its_tasks_alone(database):
+    taken = [1.05, 1.5, 0.99]
+    sums = []
+
+    def whole():
+        winners = [database.best(task.workload.key, TARGET.digest) for task in TASKS]
+        sums.append(sum(t.calls * w.seconds for t, w in zip(TASKS, winners, strict=True)))
+        return taken[len(sums) - 1]
+
+    summary = tune_tasks(
+        TASKS,
+        TARGET,
+        AnalyticRunner(TARGET, latency),
+        database,
+        settings(500, until=25e-3),
+        whole=whole,
+    )
+    assert summary.stopped == "reached"
+    assert len(sums) == 3
+    assert sums[0] <= 25e-3
+    # What the whole model takes longer than its tasks has to be gained by the tasks.
+    assert sums[1] <= sums[0] / 1.05
+    assert sums[2] <= sums[1] / 1.1
