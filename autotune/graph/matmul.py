@@ -1,8 +1,9 @@
 """Matrix products on tensors as they are: drops the reshapes that exporters put around them.
 
 ONNX knows biased products of matrices only (Gemm), so exporters flatten a batch of sequences to a
-matrix and restore it after. The reshapes cost nothing by themselves, but no operator is fused
-across them: the activation after the product becomes a pass over memory of its own.
+matrix and restore it after, or go on to something else. The reshapes cost nothing by themselves,
+but no operator is fused across them: the activation after the product, or the sum with what the
+layer began with, becomes a pass over memory of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from search_spaces.graph.expressions import shape_of
 
 
 def drop_reshapes(module: tvm.IRModule) -> tvm.IRModule:
-    """Rewrite reshape(matmul(reshape(x), w) [+ b]) to a product on ``x`` wherever shapes allow."""
+    """Rewrite reshape(matmul(reshape(x), w) [+ b]) to a product on as many axes as there can be.
+
+    Those of ``x`` where only its rows were merged, else those of the result.
+    """
     data, weight, bias, shape = wildcard(), wildcard(), wildcard(), wildcard()
     flat = is_op("relax.reshape")(data, wildcard())
     product = is_op("relax.matmul")(flat, weight)
@@ -32,12 +36,17 @@ def drop_reshapes(module: tvm.IRModule) -> tvm.IRModule:
         columns = shape_of(w)
         if wanted is None or inner is None or columns is None or len(columns) != 2:
             return found
-        if inner[-1] != columns[0] or wanted != [*inner[:-1], columns[1]] or len(inner) < 3:
-            return found
         if b is not None and len(shape_of(b) or [0, 0]) != 1:
             return found
+        rows = inner[:-1] if inner[-1] == columns[0] else wanted[:-1]
+        if len(rows) < 2 or (rows != inner[:-1] and wanted[-1] != columns[1]):
+            return found
+        if rows != inner[:-1]:
+            x = relax.op.reshape(x, [*rows, columns[0]])
         made = relax.op.matmul(x, w)
-        return made if b is None else relax.op.add(made, b)
+        if b is not None:
+            made = relax.op.add(made, b)
+        return made if wanted == [*rows, columns[1]] else relax.op.reshape(made, wanted)
 
     restored = is_op("relax.reshape")
     return rewrite_main(
