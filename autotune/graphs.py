@@ -75,7 +75,7 @@ def search_graph(
 
     None where there is nothing to choose, or nothing promises to be faster.
     """
-    from autotune.graph.pipeline import fused, simplified
+    from autotune.graph.pipeline import fused, lay_out, simplified
     from autotune.search.graph import WORTH_IT, GraphSearch, Prices
     from search_spaces.registry import schedulable
 
@@ -87,6 +87,7 @@ def search_graph(
         lambda module, choices: fused(imported, target, module, choices),
         prices,
         settings.seed,
+        lay_out,
     )
     best = search.run()
     if best is None:
@@ -94,7 +95,8 @@ def search_graph(
         return None
     base = search.default
     looked = (
-        f"{len(search.trials)} graphs looked at, {prices.measured} candidates measured for them"
+        f"{len(search.trials)} graphs looked at ({prices.estimated} of them by an estimate), "
+        f"{prices.measured} candidates measured for them"
     )
     if not best.seconds < WORTH_IT * base.seconds:
         tell(status, f"{looked}: the default one is the best")

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import tvm
-
 from autotune.errors import InputError
-from search_spaces.graph.base import Choices
+from search_spaces.graph.base import Choices, GraphSpace
 from search_spaces.graph.registry import graph_spaces
-from search_spaces.task import Target
+from search_spaces.task import Parameters, Target
+
+Decide = Callable[[GraphSpace, Any], Parameters | None]
+"""What a graph space does to a module, as a value for each of its parameters; None: nothing."""
+
+LayOut = Callable[[Any], Any]
+"""What happens to a module before the late spaces (``GraphSpace.laid_out``) see it."""
+
+
+def walk(
+    module: Any, target: Target, decide: Decide, lay_out: LayOut | None = None
+) -> tuple[Any, Choices]:
+    """``module``, laid out, with every graph space applied as ``decide`` says, and the choices.
+
+    Each space sees what the ones before it made.
+    """
+    made: dict[str, Mapping[str, Any]] = {}
+    early = True
+    for space in graph_spaces():
+        if early and space.laid_out and lay_out is not None:
+            module = lay_out(module)
+        early = early and not space.laid_out
+        parameters = decide(space, module)
+        if parameters:
+            module = space.apply(module, target, parameters)
+            made[space.name] = {"version": space.version, "parameters": dict(parameters)}
+    if early and lay_out is not None:
+        module = lay_out(module)
+    return module, made
 
 
 def choose(
-    module: tvm.IRModule, target: Target, choices: Choices | None = None
-) -> tuple[tvm.IRModule, Choices]:
+    module: Any, target: Target, choices: Choices | None = None, lay_out: LayOut | None = None
+) -> tuple[Any, Choices]:
     """``module`` with every graph space applied, and the choices in full.
 
     Without ``choices`` each space does what it does by default. With them nothing is done but what
     they say: a space that they do not name, or name in another version, is left out.
     """
-    made: dict[str, Mapping[str, Any]] = {}
-    for space in graph_spaces():
+
+    def decide(space: GraphSpace, module: Any) -> Parameters | None:
         told = None if choices is None else choices.get(space.name, {})
         if told is not None and told.get("version") != space.version:
-            continue
+            return None
         parameters = dict(space.default(module, target))
         chosen = {} if told is None else told.get("parameters", {})
         parameters.update((name, chosen[name]) for name in parameters if name in chosen)
-        if parameters:
-            module = space.apply(module, target, parameters)
-            made[space.name] = {"version": space.version, "parameters": parameters}
-    return module, made
+        return parameters
+
+    return walk(module, target, decide, lay_out)
 
 
 def check_choices(choices: Choices, source: str) -> None:

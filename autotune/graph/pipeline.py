@@ -18,6 +18,7 @@ from autotune.graph.mish import simplify_mish
 from autotune.graph.model import FusedModel
 from autotune.graph.tasks import extract_tasks
 from search_spaces.graph.base import Choices
+from search_spaces.graph.grouping import joined
 from search_spaces.task import Target
 
 T = relax.transform
@@ -29,7 +30,8 @@ def optimise(imported: ImportedModel, target: Target, choices: Choices | None = 
     ``choices`` are those of the graph spaces, the default where there are none. Nothing is
     scheduled yet.
     """
-    return fused(imported, target, *choose(simplified(imported, target), target, choices))
+    module = simplified(imported, target)
+    return fused(imported, target, *choose(module, target, choices, lay_out))
 
 
 def simplified(imported: ImportedModel, target: Target) -> tvm.IRModule:
@@ -66,7 +68,7 @@ def _context(target: Target) -> Iterator[None]:
 
 def lower(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     """The graph passes alone with the default choices, under the caller's pass context."""
-    return fuse(choose(simplify(module), target)[0], target)
+    return fuse(choose(simplify(module), target, lay_out=lay_out)[0], target)
 
 
 def simplify(module: tvm.IRModule) -> tvm.IRModule:
@@ -78,23 +80,35 @@ def simplify(module: tvm.IRModule) -> tvm.IRModule:
     return simplify_mish(drop_reshapes(fold_constants(module)))
 
 
+def lay_out(module: tvm.IRModule) -> tvm.IRModule:
+    """Images with the channels last, no work twice, norms taken apart: what is fused from now on.
+
+    Decides for itself, so it needs no target.
+    """
+    passes = [
+        T.EliminateCommonSubexpr(),
+        T.CanonicalizeBindings(),
+        T.FoldConstant(),
+        T.DecomposeOpsForInference(),
+    ]
+    with tvm.transform.PassContext(opt_level=3):
+        return tvm.transform.Sequential(passes)(channels_last(module))
+
+
 def fuse(module: tvm.IRModule, target: Target) -> tvm.IRModule:
-    """From operators to fused functions, images with the channels last."""
+    """From operators, laid out, to fused functions."""
     module = tvm.transform.Sequential(
         [
-            T.EliminateCommonSubexpr(),
-            T.CanonicalizeBindings(),
-            T.FoldConstant(),
-            T.DecomposeOpsForInference(),
             T.LegalizeOps(legalize.table(target)),
             T.AnnotateTIROpPattern(),
             T.FuseOps(),
             T.FuseTIR(),
+            tvm.transform.module_pass(lambda module, _: joined(module), opt_level=0, name="Joined"),
             T.DeadCodeElimination(),
             # Marks the weights, whose layout a schedule may change at compile time.
             T.AttachAttrLayoutFreeBuffers(),
         ]
-    )(channels_last(module))
+    )(module)
     return _narrow_indices(module)
 
 

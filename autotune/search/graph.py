@@ -1,37 +1,44 @@
 """Which of the graphs that a model can be made of is the fastest.
 
 A study over the choices of all graph spaces. What a graph takes is the sum over its tasks of calls
-times the best seconds that the database has; of a task that it has none of, the default is measured
-first. Graphs share most of their tasks, so that most of them cost no measurement.
+times the best seconds that the database has; of a task that it has none of, a few candidates are
+measured first, unless an estimate is enough to see that the graph is slower. Graphs share most of
+their tasks, so that most of them cost few measurements or none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from autotune.graph.choices import LayOut, walk
 from autotune.measure.base import Runner
 from autotune.search.budget import Budget
 from autotune.search.guides import FAILED
+from autotune.search.knowledge import Knowledge
 from autotune.search.loop import tune_tasks
 from autotune.search.points import Point, key_of, suggest, values_of
 from autotune.search.samplers import quiet_study
 from autotune.search.settings import SearchSettings
-from search_spaces.graph.base import Choices
-from search_spaces.graph.registry import graph_spaces
-from search_spaces.task import Target, Task
+from cost_models.latency import LatencyModel
+from search_spaces.graph.base import Choices, GraphSpace
+from search_spaces.task import Parameters, Target, Task
 from tuning_db.database import TuningDatabase
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.study import Study
-    from optuna.trial import Trial
 
     from autotune.graph.model import FusedModel
 
 TRIALS = 32
 """Graphs that are looked at, at most."""
+
+LOOKS = 4
+"""Candidates of a task that only one graph needs: the default, and what helped similar tasks."""
 
 WORTH_IT = 0.995
 """Of the time of the default graph; what promises less is not worth a confirmation."""
@@ -57,12 +64,17 @@ class GraphSearch:
         module: Any,
         target: Target,
         fuse: Fuse,
-        price: Callable[[Sequence[Task]], float],
+        price: Callable[[Sequence[Task], float], float],
         seed: int = 0,
+        lay_out: LayOut | None = None,
     ) -> None:
-        """``price`` is the seconds of all calls of some tasks, infinite where it is not known."""
+        """``price`` is the seconds of all calls of some tasks, infinite where it is not known.
+
+        It is given a bound, above which it may be an estimate that costs less.
+        ``lay_out`` is what happens before late spaces are applied.
+        """
         self.module, self.target = module, target
-        self.fuse, self.price = fuse, price
+        self.fuse, self.price, self.lay_out = fuse, price, lay_out
         self.seed = seed
         self.trials: dict[tuple[tuple[str, Any], ...], GraphTrial] = {}
         """By the point that made it."""
@@ -101,51 +113,70 @@ class GraphSearch:
         default: Point = {}
         wholes: dict[str, Point] = {}
         every: list[Point] = []
-        module = self.module
-        for space in graph_spaces():
+
+        def decide(space: GraphSpace, module: Any) -> Parameters:
             chosen = space.default(module, self.target)
             for name, distribution in space.parameters(module, self.target).items():
                 key = f"{space.name}/{name}"
                 default[key] = chosen[name]
                 others = [v for v in values_of(distribution) or () if v != chosen[name]]
-                every += [{key: value} for value in others]
+                every.extend({key: value} for value in others)
                 for value in others:
                     if isinstance(value, bool):
                         wholes.setdefault(space.name, {})[key] = value
-            module = space.apply(module, self.target, chosen)
+            return chosen
+
+        walk(self.module, self.target, decide, self.lay_out)
         return default, [whole for whole in wholes.values() if len(whole) > 1] + every
 
     def _look(self, study: Study, point: Point | None) -> GraphTrial:
-        """The graph of ``point``, or of one that the sampler chooses, told to the study."""
-        if point is not None:
-            study.enqueue_trial(point)
-        trial = study.ask()
-        module, choices = self._suggest(trial)
-        key = key_of(trial.params)
+        """The graph of ``point``, or of one that the sampler chooses, told to the study.
+
+        What ``point`` says nothing of, since other choices brought it about, is as by default.
+        """
+        from optuna.trial import create_trial
+
+        trial = study.ask() if point is None else None
+        distributions: dict[str, BaseDistribution] = {}
+        params: Point = {}
+
+        def decide(space: GraphSpace, module: Any) -> Parameters:
+            own = {
+                f"{space.name}/{name}": distribution
+                for name, distribution in space.parameters(module, self.target).items()
+            }
+            distributions.update(own)
+            if trial is not None:
+                params.update((key, suggest(trial, key, one)) for key, one in own.items())
+            else:
+                default = space.default(module, self.target)
+                told = {f"{space.name}/{name}": value for name, value in default.items()}
+                told |= {key: point[key] for key in own if point and key in point}
+                params.update(told)
+            return {key.removeprefix(f"{space.name}/"): params[key] for key in own}
+
+        module, choices = walk(self.module, self.target, decide, self.lay_out)
+        key = key_of(params)
         found = self.trials.get(key)
         if found is None:
             fused = self.fuse(module, choices)
-            found = self.trials[key] = GraphTrial(choices, self.price(fused.tasks), fused)
-        study.tell(trial, found.seconds if math.isfinite(found.seconds) else FAILED)
+            bound = min((t.seconds for t in self.trials.values()), default=math.inf)
+            seconds = self.price(fused.tasks, bound)
+            found = self.trials[key] = GraphTrial(choices, seconds, fused)
+        value = found.seconds if math.isfinite(found.seconds) else FAILED
+        if trial is not None:
+            study.tell(trial, value)
+        else:
+            study.add_trial(create_trial(params=params, distributions=distributions, value=value))
         return found
-
-    def _suggest(self, trial: Trial) -> tuple[Any, Choices]:
-        """Choices that ``trial`` makes, and the module that comes of them."""
-        choices: dict[str, Mapping[str, Any]] = {}
-        module = self.module
-        for space in graph_spaces():
-            chosen = {
-                name: suggest(trial, f"{space.name}/{name}", distribution)
-                for name, distribution in space.parameters(module, self.target).items()
-            }
-            if chosen:
-                module = space.apply(module, self.target, chosen)
-                choices[space.name] = {"version": space.version, "parameters": chosen}
-        return module, choices
 
 
 class Prices:
-    """Seconds of tasks, from the database; a task that it does not know is measured once."""
+    """Seconds of tasks: from the database, by an estimate, or else by a few measurements.
+
+    A graph that is slower than the best one even where the tasks that the database does not know
+    take as little as they may, by ``LatencyModel``, costs no measurement.
+    """
 
     def __init__(
         self,
@@ -159,12 +190,15 @@ class Prices:
         self.settings, self.tunable = settings, tunable
         self.measured = 0
         """Candidates that had to be."""
+        self.estimated = 0
+        """Graphs that were told from the best one without a measurement."""
         self._failed: set[str] = set()
 
-    def __call__(self, tasks: Sequence[Task]) -> float:
+    def __call__(self, tasks: Sequence[Task], bound: float = math.inf) -> float:
         """Seconds of all calls of ``tasks``; infinite where the default of one does not work.
 
-        Tasks that no space can schedule count as nothing: they are no different in other graphs.
+        Above ``bound`` they may be an estimate. Tasks that no space can schedule count as nothing:
+        they are no different in other graphs.
         """
         known = [task for task in tasks if self.tunable(task)]
         new = [
@@ -173,14 +207,33 @@ class Prices:
             if self._seconds(task) is None and task.workload.key not in self._failed
         ]
         if new:
-            settings = SearchSettings(
-                budget=Budget(len(new)), sampler="random", rounds=0, transfer=False,
-                cache=self.settings.cache,
-            )  # fmt: skip
-            tune_tasks(new, self.target, self.runner, self.database, settings)
-            self.measured += len(new)
-            self._failed.update(task.workload.key for task in new if self._seconds(task) is None)
-        return sum(task.calls * (self._seconds(task) or math.inf) for task in known)
+            estimates = [(task.calls, self._latency.estimate(task, self.target)) for task in new]
+            old = self._sum(task for task in known if task not in new)
+            least = old + sum(n * (e.least if e else 0.0) for n, e in estimates)
+            if least > bound:
+                self.estimated += 1
+                return old + sum(n * (e.seconds if e else 0.0) for n, e in estimates)
+            self._measure(new)
+        return self._sum(known)
+
+    def _measure(self, new: Sequence[Task]) -> None:
+        settings = replace(self.settings, budget=Budget(LOOKS * len(new)), rounds=0, until=None)
+        summary = tune_tasks(new, self.target, self.runner, self.database, settings)
+        self.measured += summary.new
+        self._failed.update(task.workload.key for task in new if self._seconds(task) is None)
+
+    @cached_property
+    def _latency(self) -> LatencyModel:
+        """What was known before the first graph: later records are few, and of its own tasks."""
+        found = []
+        for task, target in Knowledge(self.database, self.target).tasks:
+            best = self.database.best(task.workload.key, target.digest)
+            if best is not None and best.seconds:
+                found.append((task, target, best.seconds))
+        return LatencyModel(found)
+
+    def _sum(self, tasks: Iterable[Task]) -> float:
+        return sum(task.calls * (self._seconds(task) or math.inf) for task in tasks)
 
     def _seconds(self, task: Task) -> float | None:
         best = self.database.best(task.workload.key, self.target.digest)

@@ -20,7 +20,9 @@ class GraphSpace(ABC):
     """Rewrites of a model's graph that compute the same by other kernels.
 
     The model is an IRModule whose Relax function "main" has one dataflow block, with weights as
-    constants and images with the channels first; it has not been fused. A space is stateless, and
+    constants and images with the channels first (but see ``laid_out``); it has not been fused. What
+    is moved to a private function with attribute "Primitive" becomes one kernel, as it is
+    (``search_spaces.graph.grouping``). A space is stateless, and
     deterministic: equal modules and choices give equal modules, on every machine. Raise ``version``
     whenever the same choices would give another module.
     """
@@ -29,6 +31,9 @@ class GraphSpace(ABC):
     version: ClassVar[int] = 1
     order: ClassVar[int] = 0
     """Spaces with a lower one are applied first, and the others see what they made."""
+    laid_out: ClassVar[bool] = False
+    """Whether it is applied late, to a module whose images have the channels last, and whose norms
+    are taken apart: such spaces choose what becomes one kernel."""
 
     @abstractmethod
     def parameters(self, module: Any, target: Target) -> dict[str, BaseDistribution]:

@@ -7,13 +7,12 @@ and read once more instead: that pays where the convolution makes few channels o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tvm import relax
 
 from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
-from search_spaces.graph.rewriting import Emit, Graph, Places, Rewrite, See
+from search_spaces.graph.rewriting import Emit, Graph, Place, Places, Rewrite, See
 from search_spaces.task import Target
 
 _POOLS = ("nn.max_pool2d", "nn.avg_pool2d")
@@ -25,23 +24,24 @@ class ConcatSpace(Places):
     name = "graph.concats"
     order = 30
 
-    def places(self, graph: Graph, target: Target) -> dict[Any, Mapping[Any, Rewrite]]:
-        found: dict[Any, Mapping[Any, Rewrite]] = {}
+    def places(self, graph: Graph, target: Target) -> dict[Any, Place]:
+        found: dict[Any, Place] = {}
         for var in graph.values:
             rewrite = _split(graph, var)
             if rewrite is not None:
-                found[var] = {var: rewrite}
+                found[var] = Place({var: rewrite}, pays=_pays(graph, var))
         return found
 
-    def pays(self, graph: Graph, target: Target, place: Any) -> bool:
-        """Where the concatenation is not needed otherwise, and larger than what is written twice.
 
-        ``_split`` makes sure that nobody else reads it.
-        """
-        call = graph.call(place, "nn.conv2d")
-        parts = len(graph.call(_source(graph, call.args[0]), "concat").args[0].fields)
-        inputs, outputs = (shape_of(expr) or [0, 0] for expr in (call.args[0], place))
-        return inputs[1] >= 2 * (parts - 1) * outputs[1]
+def _pays(graph: Graph, var: Any) -> bool:
+    """Whether the concatenation is much larger than what is written twice instead.
+
+    ``_split`` makes sure that nobody else reads it.
+    """
+    call = graph.call(var, "nn.conv2d")
+    parts = len(graph.call(_source(graph, call.args[0]), "concat").args[0].fields)
+    inputs, outputs = (shape_of(expr) or [0, 0] for expr in (call.args[0], var))
+    return inputs[1] >= 2 * (parts - 1) * outputs[1]
 
 
 def _source(graph: Graph, data: Any) -> Any:

@@ -5,14 +5,13 @@ Spelled out they are three passes over memory: no operator is fused across a red
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from tvm import relax
 
 from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
-from search_spaces.graph.rewriting import Emit, Graph, Places, Rewrite, See
+from search_spaces.graph.rewriting import Emit, Graph, Place, Places, Rewrite, See
 from search_spaces.task import Target
 
 
@@ -22,13 +21,13 @@ class NormSpace(Places):
     name = "graph.norms"
     order = 10
 
-    def places(self, graph: Graph, target: Target) -> dict[Any, Mapping[Any, Rewrite]]:
-        found: dict[Any, Mapping[Any, Rewrite]] = {}
+    def places(self, graph: Graph, target: Target) -> dict[Any, Place]:
+        found: dict[Any, Place] = {}
         for var in graph.values:
             norm = _norm(graph, var)
             if norm is not None:
                 last, rewrite = norm
-                found[last] = {last: rewrite}
+                found[last] = Place({last: rewrite})
         return found
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tvm import relax
 
 from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
-from search_spaces.graph.rewriting import Emit, Graph, Places, Rewrite, See
+from search_spaces.graph.rewriting import Emit, Graph, Place, Places, Rewrite, See
 from search_spaces.task import Target
 
 
@@ -34,20 +34,20 @@ class ParallelSpace(Places):
     name = "graph.parallel"
     order = 20
 
-    def places(self, graph: Graph, target: Target) -> dict[Any, Mapping[Any, Rewrite]]:
+    def places(self, graph: Graph, target: Target) -> dict[Any, Place]:
         by_data: dict[Any, list[_Product]] = {}
         for var in graph.values:
             found = _product(graph, var)
             if found is not None:
                 data = graph.values[var].args[0]
                 by_data.setdefault(data, []).append(found)
-        places: dict[Any, Mapping[Any, Rewrite]] = {}
+        places: dict[Any, Place] = {}
         for several in by_data.values():
             biased = [one for one in several if one.bias is not None]
             plain = [one for one in several if one.bias is None]
             for group in (biased, plain):
                 if len(group) > 1:
-                    places[group[0].product] = _as_one(graph, group)
+                    places[group[0].product] = Place(_as_one(graph, group))
         return places
 
 

@@ -11,4 +11,4 @@ GROUP = "autotune.graph_spaces"
 def graph_spaces() -> tuple[GraphSpace, ...]:
     """Every graph space that could be loaded, in the order in which they are applied."""
     spaces: tuple[GraphSpace, ...] = installed_plugins(GROUP)[0]
-    return tuple(sorted(spaces, key=lambda space: (space.order, space.name)))
+    return tuple(sorted(spaces, key=lambda space: (space.laid_out, space.order, space.name)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import tvm
@@ -17,11 +18,23 @@ from search_spaces.task import Parameters, ParameterValue, Target
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-Emit = Callable[[Any], Any]
-"""Binds an expression and returns the variable."""
-
 See = Callable[[Any], Any]
 """An expression of the old function in the new one."""
+
+
+class Emit:
+    """Binds an expression and returns the variable."""
+
+    def __init__(self, builder: relax.BlockBuilder) -> None:
+        self.builder = builder
+
+    def __call__(self, expr: Any) -> Any:
+        return self.builder.emit(expr, "made")
+
+    def add(self, function: relax.Function, name: str) -> Any:
+        """Bring a function into the module; returns how it is called."""
+        return self.builder.add_func(function, name)
+
 
 Rewrite = Callable[[Emit, See], Any]
 """Makes what takes the place of a binding's value."""
@@ -97,9 +110,7 @@ def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRMo
     def see(expr: Any) -> Any:
         return mapped(expr, lambda leaf: known.get(leaf, leaf))
 
-    def emit(expr: Any) -> Any:
-        return builder.emit(expr, "made")
-
+    emit = Emit(builder)
     with builder.function("main", list(main.params), attrs=dict(main.attrs or {})):
         with builder.dataflow():
             for block in main.body.blocks:
@@ -112,36 +123,42 @@ def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRMo
     return relax.transform.DeadCodeElimination()(builder.get())
 
 
-class Places(GraphSpace):
-    """A space that finds places, and rewrites those that are chosen.
+@dataclass(frozen=True)
+class Place:
+    """Somewhere that a graph can be rewritten: by the variable whose value is made anew, how.
 
-    A place is named by the variable whose value it makes.
+    ``kind`` is what it is called where it is chosen, "" for the name of its variable: places of a
+    kind are chosen alike. ``pays`` is whether it is rewritten by default.
     """
 
-    @abstractmethod
-    def places(self, graph: Graph, target: Target) -> dict[Any, Mapping[Any, Rewrite]]:
-        """By the variable that names a place, what is rewritten there. Places do not overlap."""
+    rewrites: Mapping[Any, Rewrite]
+    kind: str = ""
+    pays: bool = True
 
-    def pays(self, graph: Graph, target: Target, place: Any) -> bool:
-        """Whether it is rewritten by default."""
-        return True
+
+class Places(GraphSpace):
+    """A space that finds places, and rewrites those that are chosen."""
+
+    @abstractmethod
+    def places(self, graph: Graph, target: Target) -> dict[Any, Place]:
+        """Places by the variable that names them. They do not overlap."""
+
+    def _named(self, module: Any, target: Target) -> list[tuple[str, Place]]:
+        found = self.places(Graph(module), target)
+        return [(place.kind or str(var.name), place) for var, place in found.items()]
 
     def parameters(self, module: Any, target: Target) -> dict[str, BaseDistribution]:
         from optuna.distributions import CategoricalDistribution
 
-        graph = Graph(module)
-        return {
-            var.name: CategoricalDistribution((False, True)) for var in self.places(graph, target)
-        }
+        either = CategoricalDistribution((False, True))
+        return {name: either for name, _ in self._named(module, target)}
 
     def default(self, module: Any, target: Target) -> dict[str, ParameterValue]:
-        graph = Graph(module)
-        return {var.name: self.pays(graph, target, var) for var in self.places(graph, target)}
+        return {name: place.pays for name, place in self._named(module, target)}
 
     def apply(self, module: Any, target: Target, parameters: Parameters) -> Any:
-        graph = Graph(module)
         chosen: dict[Any, Rewrite] = {}
-        for var, rewrites in self.places(graph, target).items():
-            if parameters.get(var.name, self.pays(graph, target, var)):
-                chosen.update(rewrites)
+        for name, place in self._named(module, target):
+            if parameters.get(name, place.pays):
+                chosen.update(place.rewrites)
         return rewritten(module, chosen)

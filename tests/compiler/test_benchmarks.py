@@ -113,14 +113,16 @@ def test_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = two_products(tmp_path / "made.onnx")
     monkeypatch.setattr(graph, "model", lambda name: (made, {}))
     path = tmp_path / "graph.json"
-    options = ["--models", "cls", "--rounds", "2", "--seconds", "0.2", "--trials", "2"]
+    options = ["--models", "cls", "--rounds", "2", "--seconds", "0.2"]
     options += ["--work", str(tmp_path), "--json", str(path)]
-    assert graph.main(options) in (0, 1)
-    content = json.loads(path.read_text())
-    found = content["models"]["cls"]
-    assert found["places"] == {"graph.parallel": 1}
-    assert set(found["variants"]) == {"plain", "default"}
-    assert content["claims"]["every choice computes the same"]
+    for more, names in (([], {"default", "graph.parallel"}), (["--trials", "8"], {"searched"})):
+        assert graph.main([*options, *more]) in (0, 1)
+        content = json.loads(path.read_text())
+        found = content["models"]["cls"]["variants"]
+        assert set(found) == {"plain", *names}
+        for name in names - {"searched"}:
+            assert list(found[name]["chosen"]) == ["graph.parallel"]
+        assert content["claims"]["every choice computes the same"]
 
 
 def test_time_to_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,11 @@ import pytest
 
 from autotune.errors import InputError
 from autotune.graph.choices import check_choices, choose
+from autotune.graph.tasks import extract_tasks
 from autotune.target import named
 from search_spaces.graph.base import GraphSpace
 from search_spaces.graph.concats import ConcatSpace
+from search_spaces.graph.edges import EdgeSpace
 from search_spaces.graph.norms import NormSpace
 from search_spaces.graph.parallel import ParallelSpace
 from search_spaces.graph.registry import graph_spaces
@@ -171,7 +173,40 @@ def test_what_does_not_fit_is_left_alone(case: str, target: Target) -> None:
         (chosen,) = choices["graph.concats"]["parameters"].values()
         assert chosen is False
     else:
-        assert choices == {}
+        assert set(choices) <= {"graph.edges"}
+
+
+def test_an_edge_that_is_cut_makes_two_kernels_of_one(target: Target) -> None:
+    import tvm
+    from tvm import relax
+
+    from autotune.graph.pipeline import fuse, lay_out
+
+    op = relax.op
+
+    def model(m: Maker, x: Any) -> Any:
+        made = m.emit(op.matmul(x, m.weight(16, 24)))
+        made = m.emit(op.nn.relu(m.emit(op.add(made, m.weight(24)))))
+        gate = m.emit(op.sigmoid(made))
+        return m.emit(op.sum(m.emit(op.multiply(made, gate)), axis=-1))
+
+    def kernels(module: Any) -> list[str]:
+        return sorted(task.workload.name for task in extract_tasks(module)[0])
+
+    def with_cuts(module: Any, cut: str) -> Any:
+        late = lay_out(module)
+        found = space.parameters(late, target)
+        assert cut in found or not cut
+        late = space.apply(late, target, {name: name == cut for name in found})
+        with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
+            return fuse(late, target)
+
+    space = EdgeSpace()
+    module = relax_model([(2, 5, 16)], model)
+    whole = same(module, lambda m: with_cuts(m, ""))
+    cut = same(module, lambda m: with_cuts(m, "nn.relu | multiply, sigmoid 2x5x24"))
+    assert len(kernels(cut)) == len(kernels(whole)) + 1
+    assert any(name.endswith("relu") for name in kernels(cut))
 
 
 def test_choices_are_data_and_replay(target: Target) -> None:
@@ -180,12 +215,13 @@ def test_choices_are_data_and_replay(target: Target) -> None:
 
     module = relax_model([(2, 5, 16)], model)
     _, default = choose(module, target)
-    assert set(default) == {"graph.norms", "graph.parallel"}
+    assert set(default) == {"graph.norms", "graph.parallel", "graph.edges"}
     other = json.loads(json.dumps(default))
     for chosen in other.values():
         chosen["parameters"] = dict.fromkeys(chosen["parameters"], False)
     plain, told = choose(module, target, other)
-    assert told == other and ops(plain) == ops(module)
+    early = ("graph.norms", "graph.parallel")
+    assert all(told[name] == other[name] for name in early) and ops(plain) == ops(module)
     again, _ = choose(module, target, default)
     assert ops(again)["relax.matmul"] == 1 and ops(again)["relax.nn.layer_norm"] == 1
     # Nothing else is done than what the choices say.
@@ -209,5 +245,8 @@ def test_choices_that_need_what_is_not_installed_are_refused_with_a_sentence() -
 def test_spaces_are_plugins_applied_in_their_order() -> None:
     spaces = graph_spaces()
     names = [space.name for space in spaces]
-    assert {"graph.norms", "graph.parallel", "graph.concats"} <= set(names)
-    assert [space.order for space in spaces] == sorted(space.order for space in spaces)
+    late = ["graph.attention", "graph.separable", "graph.edges"]
+    assert [name for name in names if name.startswith("graph.")] == [
+        "graph.norms", "graph.parallel", "graph.concats", *late,
+    ]  # fmt: skip
+    assert [space.name for space in spaces if space.laid_out] == late

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from optuna.distributions import CategoricalDistribution
 
+from autotune.graph import choices
 from autotune.measure.outcome import Crashed
-from autotune.search import graph
-from autotune.search.graph import GraphSearch, Prices, described
+from autotune.search.graph import LOOKS, GraphSearch, Prices, described
 from autotune.search.settings import SearchSettings
 from autotune.testing.runners import AnalyticRunner
 from search_spaces.graph.base import GraphSpace
@@ -39,7 +39,7 @@ class Switches(GraphSpace):
 @pytest.fixture
 def spaces(monkeypatch):
     def use(*found):
-        monkeypatch.setattr(graph, "graph_spaces", lambda: found)
+        monkeypatch.setattr(choices, "graph_spaces", lambda: found)
 
     return use
 
@@ -59,7 +59,7 @@ def search(cost):
         seen.append(on)
         return SimpleNamespace(tasks=tuple(sorted(on)))
 
-    found = GraphSearch({}, TARGET, fuse, lambda tasks: cost(set(tasks)))
+    found = GraphSearch({}, TARGET, fuse, lambda tasks, bound: cost(set(tasks)))
     return found, found.run(24), seen
 
 
@@ -93,14 +93,33 @@ def test_without_places_there_is_nothing_to_choose(spaces):
     assert best is None and not seen and not found.trials
 
 
-def test_a_task_is_measured_once_and_priced_by_its_best_record(database):
+def test_a_task_is_measured_a_few_times_and_priced_by_its_best_record(database):
     one, two = make_task("a1", calls=3), make_task("b2", extent=32)
     runner = AnalyticRunner(TARGET, latency)
     prices = Prices(TARGET, runner, database, SearchSettings(), lambda task: task is not two)
-    default = prices([one])
-    assert len(runner.measured) == prices.measured == 1
-    assert default == pytest.approx(3 * database.best("a1", TARGET.digest).seconds)
-    assert prices([one, two]) == default and len(runner.measured) == 1
+    first = prices([one])
+    assert len(runner.measured) == prices.measured == LOOKS
+    assert first == pytest.approx(3 * database.best("a1", TARGET.digest).seconds)
+    assert prices([one, two]) == first and len(runner.measured) == LOOKS
+
+
+def test_a_graph_that_an_estimate_tells_from_the_best_costs_no_measurement(database):
+    def rate(task, candidate):
+        return task.flops / 1e9
+
+    runner = AnalyticRunner(TARGET, rate)
+    prices = Prices(TARGET, runner, database, SearchSettings(), lambda task: True)
+    known = [make_task(f"k{extent}", extent=extent) for extent in range(8, 136, 4)]
+    total = prices(known)
+    assert total == pytest.approx(sum(task.flops for task in known) / 1e9, rel=0.1)
+    measured = len(runner.measured)
+    prices = Prices(TARGET, runner, database, SearchSettings(), lambda task: True)
+    large, small = make_task("large", extent=98), make_task("small", extent=30)
+    # Ten times the best: an estimate is enough. Below the best: it has to be measured.
+    assert prices([large], bound=large.flops / 1e10) > large.flops / 1e10
+    assert len(runner.measured) == measured and prices.estimated == 1
+    assert prices([small], bound=1.0) == pytest.approx(small.flops / 1e9, rel=0.1)
+    assert len(runner.measured) == measured + LOOKS
 
 
 def test_a_task_whose_default_fails_makes_a_graph_worthless(database):
@@ -108,7 +127,7 @@ def test_a_task_whose_default_fails_makes_a_graph_worthless(database):
     prices = Prices(TARGET, runner, database, SearchSettings(), lambda task: True)
     task = make_task("a1")
     assert prices([task]) == prices([task]) == math.inf
-    assert len(runner.measured) == 1
+    assert len(runner.measured) == LOOKS
 
 
 def test_the_database_remembers_what_the_last_run_found(spaces, database):

@@ -1,0 +1,124 @@
+"""Operators that become one kernel because a graph space says so, or stay apart.
+
+What becomes one is moved to a private function with attribute "Primitive": TVM fuses nothing into
+such a function or out of it, and turns it into a single PrimFunc. What stays apart has a call of
+nothing in between, which TVM knows nothing of, and which is taken out after operators were fused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from search_spaces.graph.expressions import array, is_constant, mapped
+from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
+
+ELEMENTWISE = (
+    "abs",
+    "add",
+    "clip",
+    "divide",
+    "erf",
+    "exp",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "nn.leakyrelu",
+    "nn.relu",
+    "nn.relu6",
+    "nn.silu",
+    "sigmoid",
+    "sqrt",
+    "subtract",
+    "tanh",
+)
+"""Operators that compute each element from those in its place, by their names without "relax."."""
+
+_APART = "autotune.apart"
+
+
+def as_one_kernel(
+    graph: Graph,
+    members: Sequence[Any],
+    name: str,
+    instead: Mapping[Any, Rewrite] | None = None,
+) -> Rewrite:
+    """The rewrite of the last of ``members``: a call of a function that computes all of them.
+
+    ``members`` are variables of ``graph``, each after what it reads. What somebody else reads of
+    them is computed there once more. ``instead`` makes the values of some of them anew, inside of
+    the function. ``name`` becomes that of the kernel.
+    """
+    outside = _read(graph, members)
+
+    def rewrite(emit: Emit, see: See) -> Any:
+        parameters = [relax.Var(f"p{i}", expr.ty) for i, expr in enumerate(outside)]
+        inside: dict[Any, Any] = dict(zip(outside, parameters, strict=True))
+        builder = relax.BlockBuilder()
+        within = Emit(builder)
+
+        def value(var: Any) -> Any:
+            if instead is not None and var in instead:
+                return instead[var](within, seen)
+            return seen(graph.values[var])
+
+        def seen(expr: Any) -> Any:
+            return mapped(expr, lambda leaf: inside.get(leaf, leaf))
+
+        with builder.function(name, parameters, attrs={"Primitive": True}, private=True):
+            with builder.dataflow():
+                for var in members[:-1]:
+                    inside[var] = builder.emit(value(var), var.name)
+                result = builder.emit_output(value(members[-1]))
+            builder.emit_func_output(result)
+        made = emit.add(builder.get()[name], name)
+        return relax.Call(made, [see(expr) for expr in outside])
+
+    return rewrite
+
+
+def _read(graph: Graph, members: Sequence[Any]) -> list[Any]:
+    """The variables and tensors of weights that ``members`` read of others, in order."""
+    own = set(members)
+    found: dict[Any, None] = {}
+
+    def note(leaf: Any) -> Any:
+        weight = is_constant(leaf) and array(leaf).ndim > 0
+        if weight or (isinstance(leaf, relax.Var) and leaf not in own):
+            found[leaf] = None
+        return leaf
+
+    for var in members:
+        mapped(graph.values[var], note)
+    return list(found)
+
+
+def apart(graph: Graph, var: Any) -> Rewrite:
+    """The rewrite that keeps whatever reads ``var`` out of the kernel that computes it."""
+
+    def rewrite(emit: Emit, see: See) -> Any:
+        made = emit(see(graph.values[var]))
+        return relax.op.call_pure_packed(_APART, made, ty_args=made.ty)
+
+    return rewrite
+
+
+def joined(module: tvm.IRModule) -> tvm.IRModule:
+    """``module``, fused, without what kept operators apart."""
+    graph = Graph(module)
+    rewrites: dict[Any, Rewrite] = {}
+    for var in graph.values:
+        call = graph.call(var, "call_pure_packed")
+        if call is not None and getattr(call.args[0], "global_symbol", "") == _APART:
+            rewrites[var] = _as_it_is(call.args[1])
+    if not rewrites:
+        return module
+    return relax.transform.CanonicalizeBindings()(rewritten(module, rewrites))
+
+
+def _as_it_is(source: Any) -> Rewrite:
+    return lambda emit, see: see(source)
