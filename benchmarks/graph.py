@@ -1,9 +1,12 @@
 """What the choices for a model's graph are worth: ``python -m benchmarks.graph``.
 
-Each model is built without any graph space ("plain"), with each of them alone, and with all of them
-as they are by default. The builds run in turns, and every output is compared with that of the
-plain one. With ``--trials`` the tasks of all builds are searched first, so many trials each, in one
-database; otherwise schedules are defaults.
+Each model is built without any graph space ("plain"), with each of them alone wherever it finds
+something, and with all of them as they are by default. The builds run in turns, and every output is
+compared with that of the plain one.
+
+Schedules are defaults. With ``--trials`` the graph is searched as well ("searched"), and so many
+candidates are measured for the plain graph and for the search of the graph with its tasks: the
+same budget, each with a database of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,24 +24,27 @@ from typing import Any
 from autotune.errors import InputError, UserError
 from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe, settings_of
-from benchmarks.models import NAMES, model
+from benchmarks.models import LONG, NAMES, model
 from benchmarks.options import several
 
-PLAIN, DEFAULT = "plain", "default"
+PLAIN, DEFAULT, SEARCHED = "plain", "default", "searched"
 AIM = 1.10
-"""The geometric mean over the models of the speed of the default choices over plain."""
+"""The geometric mean over the models of the speed over plain: searched, or else by default."""
 
 TOLERANCE = 1e-4
 """Largest difference of an output to the plain one's, scaled by the largest value there."""
 
 
 def variants(default: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The choices to build with, by name; a space that finds nothing has no build of its own."""
+    """The choices to build with, by name; a space that finds nothing has no build of its own.
+
+    "graph.edges" has none either: all of its edges cut would be a model without any fusion.
+    """
     found: dict[str, Mapping[str, Any]] = {PLAIN: {}}
-    chosen = {name: told for name, told in default.items() if any(told["parameters"].values())}
-    if len(chosen) > 1:
-        found.update((name, {name: told}) for name, told in chosen.items())
-    if chosen:
+    for name, told in default.items():
+        if name != "graph.edges":
+            found[name] = {name: {**told, "parameters": dict.fromkeys(told["parameters"], True)}}
+    if any(value for told in default.values() for value in told["parameters"].values()):
         found[DEFAULT] = default
     return found
 
@@ -59,53 +66,125 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     imported = import_model(path, shapes)
     made = optimise(imported, target)
     default = made.choices["spaces"]
-    fused = {
-        variant: made if variant == DEFAULT else optimise(imported, target, choices)
-        for variant, choices in variants(default).items()
-    }
-    database = options.work / f"{name}.db" if options.trials else None
-    if database is not None:
-        tasks = {task.workload.key: task for one in fused.values() for task in one.tasks}
-        _search(database, tasks, target, options.trials)
-    engines = {}
+    databases: dict[str, Path] = {}
+    if options.trials:
+        plain = optimise(imported, target, {})
+        fused = {PLAIN: plain, **_searched(imported, plain, made, target, options, databases)}
+    else:
+        fused = {
+            variant: made if variant == DEFAULT else optimise(imported, target, choices)
+            for variant, choices in variants(default).items()
+        }
+    engines, folders = {}, {}
     for variant, one in fused.items():
-        folder = options.work / name / variant
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        build(one, best_schedules(one, database), folder)
-        engines[variant] = autotune.load(folder)
+        folders[variant] = options.work / name / variant
+        folders[variant].parent.mkdir(parents=True, exist_ok=True)
+        build(one, best_schedules(one, databases.get(variant)), folders[variant])
+        engines[variant] = autotune.load(folders[variant])
     inputs = random_inputs(imported.inputs, 0)
     outputs = {variant: engine(inputs) for variant, engine in engines.items()}
     runs = {variant: (lambda engine=engine: engine(inputs)) for variant, engine in engines.items()}
     times = interleave(runs, seconds=options.seconds, rounds=options.rounds)
     return {
-        "places": {
-            space: sum(map(bool, told["parameters"].values())) for space, told in default.items()
-        },
         "variants": {
             variant: {
                 "p50_ms": latency([t for turn in turns for t in turn]).p50 * 1e3,
                 "times_as_fast": asdict(ratio(turns, times[PLAIN])),
                 "difference": difference(outputs[variant], outputs[PLAIN]).relative,
                 "kernels": sum(task.calls for task in fused[variant].tasks),
+                "peak_mb": peak_megabytes(folders[variant]),
+                "chosen": chosen(fused[variant].choices["spaces"]),
             }
             for variant, turns in times.items()
         },
     }
 
 
-def _search(path: Path, tasks: Mapping[str, Any], target: Any, trials: int) -> None:
-    """Search ``tasks`` with so many trials each, in turn; what is there already counts."""
+def chosen(spaces: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The places that were rewritten, by graph space."""
+    found = {
+        name: [place for place, value in told["parameters"].items() if value]
+        for name, told in spaces.items()
+    }
+    return {name: places for name, places in found.items() if places}
+
+
+def peak_megabytes(folder: Path) -> float:
+    """What three inferences add to the memory of a process that has loaded the artifact."""
+    code = (
+        "import resource, sys, numpy, autotune\n"
+        "model = autotune.load(sys.argv[1])\n"
+        "ones = {s.name: numpy.ones(s.shape, s.dtype) for s in model.inputs}\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "before = peak()\n"
+        "for _ in range(3): model(ones)\n"
+        "print(peak() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def _searched(
+    imported: Any,
+    plain: Any,
+    made: Any,
+    target: Any,
+    options: argparse.Namespace,
+    databases: dict[str, Path],
+) -> dict[str, Any]:
+    """The default graph and the searched one; the databases of these and of ``plain`` are made."""
     from autotune.database import open_database
+    from autotune.graphs import search_graph
     from autotune.measure.local import LocalRunner
+    from autotune.search.settings import SearchSettings
+
+    folder = options.work / plain.name
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    with LocalRunner(target) as runner:
+        for variant, one in ((PLAIN, plain), (SEARCHED, made)):
+            path = databases[variant] = folder / f"{variant}.db"
+            path.unlink(missing_ok=True)
+            with open_database(path) as opened:
+                spent = 0
+                if variant == SEARCHED:
+                    _tune(one, target, runner, opened, options.trials // 4)
+                    choice = search_graph(imported, target, runner, opened, SearchSettings(), _say)
+                    one = made if choice is None else choice.winner.fused
+                    spent = _others(opened, one, target)
+                _tune(one, target, runner, opened, options.trials - spent)
+            if variant == SEARCHED:
+                found[variant] = one
+    return found
+
+
+def _tune(fused: Any, target: Any, runner: Any, database: Any, trials: int) -> None:
     from autotune.search.budget import Budget
     from autotune.search.loop import tune_tasks
     from autotune.search.settings import SearchSettings
+    from search_spaces.registry import schedulable
 
-    settings = SearchSettings(budget=Budget(trials))
-    with LocalRunner(target) as runner, open_database(path) as opened:
-        for number, task in enumerate(tasks.values()):
-            print(f"  task {number + 1} of {len(tasks)}", file=sys.stderr, flush=True)
-            tune_tasks([task], target, runner, opened, settings)
+    tasks = [task for task in fused.tasks if schedulable(task, target)]
+    settings = SearchSettings(budget=Budget(max(trials, len(tasks))))
+    tune_tasks(tasks, target, runner, database, settings)
+
+
+def _others(database: Any, fused: Any, target: Any) -> int:
+    """Candidates that were measured of tasks that ``fused`` does not have."""
+    from tuning_db.history import workloads_of
+
+    own = {task.workload.key for task in fused.tasks}
+    return sum(
+        sum(1 for _ in database.records(key, target.digest, final=False))
+        for key in workloads_of(database, target.digest)
+        if key not in own
+    )
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -114,14 +193,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--models", default=",".join(NAMES), help="by commas (default: %(default)s)")
-    add("--trials", type=int, default=0, help="of each task (default: default schedules)")
+    add("--trials", type=int, default=0, help="of a model (default: default schedules)")
     add("--seconds", type=float, default=20.0, help="of timing a model (default: %(default)s)")
     add("--rounds", type=int, default=20, help="turns of each build (default: %(default)s)")
     add("--work", type=Path, default=Path("build/graph"), help="folder (%(default)s)")
     add("--json", type=Path, default=Path("build/graph.json"), help="(%(default)s)")
     add("--threads", type=int, help="of one inference (default: the physical cores)")
     options = parser.parse_args(arguments)
-    options.models = several(options.models, NAMES, "model")
+    options.models = several(options.models, (*NAMES, LONG), "model")
     if options.rounds < 1 or options.trials < 0:
         raise InputError("--rounds must be 1 or more, and --trials must be 0 or more")
     return options
@@ -143,13 +222,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(
                         f"{name:10} {variant:14} {one['p50_ms']:8.3f} ms, {value:.3f} "
                         f"({low:.3f} to {high:.3f}) times as fast as plain, {one['kernels']} "
-                        f"kernels, differs by {one['difference']:.1e}"
+                        f"kernels, {one['peak_mb']:.1f} MB, differs by {one['difference']:.1e}"
                     )
                 write_json(options.json, content)
     except UserError as error:
         print(f"benchmarks.graph: {error}", file=sys.stderr)
         return 2
-    last = [found["variants"].get(DEFAULT) for found in content["models"].values()]
+    which = SEARCHED if options.trials else DEFAULT
+    last = [found["variants"].get(which) for found in content["models"].values()]
     ratios = [1.0 if one is None else one["times_as_fast"]["value"] for one in last]
     mean = math.exp(statistics.fmean(map(math.log, ratios)))
     lost = [one for one in last if one is not None and one["times_as_fast"]["high"] < 1]
