@@ -111,15 +111,22 @@ def chosen(spaces: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def peak_megabytes(folder: Path) -> float:
     """What three inferences add to the memory of a process that has loaded the artifact."""
-    code = (
-        "import resource, sys, numpy, autotune\n"
-        "model = autotune.load(sys.argv[1])\n"
-        "ones = {s.name: numpy.ones(s.shape, s.dtype) for s in model.inputs}\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
-        "before = peak()\n"
-        "for _ in range(3): model(ones)\n"
-        "print(peak() - before)\n"
-    )
+    code = """
+import re, sys
+import numpy
+import autotune
+def status(name):
+    with open("/proc/self/status") as file:
+        return int(re.search(name + r":\\s*(\\d+) kB", file.read())[1]) / 1024
+model = autotune.load(sys.argv[1])
+ones = {s.name: numpy.ones(s.shape, s.dtype) for s in model.inputs}
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak is counted from here
+before = status("VmRSS")
+for _ in range(3):
+    model(ones)
+print(status("VmHWM") - before)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
     )

@@ -87,7 +87,10 @@ def tasks_of(name: str, target: Any) -> list[Any]:
 
 
 def run(options: argparse.Namespace, content: dict[str, Any]) -> None:
-    """Search each workload; "transfer" comes in a second pass, when all have something to teach."""
+    """Search each workload; "transfer" comes in a second pass, when all have something to teach.
+
+    The whole model comes last, and is taught by the tasks.
+    """
     from autotune.measure.local import LocalRunner
     from autotune.target import check_measurable, resolve
     from autotune.threads import set_threads
@@ -103,37 +106,44 @@ def run(options: argparse.Namespace, content: dict[str, Any]) -> None:
         LocalRunner(target, plugins=["benchmarks.metaschedule"]) as runner,
         tempfile.TemporaryDirectory() as folder,
     ):
-        found: dict[str, dict[str, list[Searcher]]] = {}
-        engines = {name: Engine(runner) for name in workloads}
-        for name, seed, sampler in turns(options):
-            print(f"{name}: {sampler}, seed {seed}", file=sys.stderr, flush=True)
-            teachers = (
-                _database(folder, other, "cost-model", seed) for other in workloads if other != name
-            )
-            searcher = searched(
-                workloads[name],
-                engines[name],
-                sampler,
-                _database(folder, name, sampler, seed),
-                trials=options.trials if name in WORKLOADS else options.model_trials,
-                batch=options.batch,
-                seed=seed,
-                taught=[path for path in teachers if sampler == TRANSFER and path.exists()],
-            )
-            found.setdefault(name, {}).setdefault(sampler, []).append(searcher)
-        for name, tasks in workloads.items():
-            rest = [(workloads[other], engines[other]) for other in workloads if other != name]
-            content["workloads"][name] = {
-                **figures(tasks, engines[name], found[name]),
-                "cost_model": judged(tasks, engines[name], rest),
-            }
-            write_json(options.json, content)
+        engines: dict[str, Engine] = {}
+        # The model takes longest by far: what the tasks gave is written before.
+        for group in ([n for n in workloads if n in WORKLOADS], [MODEL]):
+            names = [name for name in group if name in workloads]
+            engines.update((name, Engine(runner)) for name in names)
+            found: dict[str, dict[str, list[Searcher]]] = {}
+            for name, seed, sampler in turns(options, names):
+                print(f"{name}: {sampler}, seed {seed}", file=sys.stderr, flush=True)
+                teachers = (
+                    _database(folder, other, "cost-model", seed)
+                    for other in engines
+                    if other != name
+                )
+                searcher = searched(
+                    workloads[name],
+                    engines[name],
+                    sampler,
+                    _database(folder, name, sampler, seed),
+                    trials=options.trials if name in WORKLOADS else options.model_trials,
+                    batch=options.batch,
+                    seed=seed,
+                    taught=[path for path in teachers if sampler == TRANSFER and path.exists()],
+                )
+                found.setdefault(name, {}).setdefault(sampler, []).append(searcher)
+            for name in names:
+                tasks = workloads[name]
+                rest = [(workloads[other], engines[other]) for other in engines if other != name]
+                content["workloads"][name] = {
+                    **figures(tasks, engines[name], found[name]),
+                    "cost_model": judged(tasks, engines[name], rest),
+                }
+                write_json(options.json, content)
     content["busy_cores_of_others"] = others.cores
 
 
-def turns(options: argparse.Namespace) -> list[tuple[str, int, str]]:
-    """Workload, seed and sampler of each search, in their order."""
-    every = product(options.workloads, range(options.seeds), options.samplers)
+def turns(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[str, int, str]]:
+    """Workload, seed and sampler of each search of the workloads ``names``, in their order."""
+    every = product(names, range(options.seeds), options.samplers)
     return sorted(every, key=lambda turn: turn[2] == TRANSFER)
 
 

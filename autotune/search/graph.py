@@ -78,6 +78,8 @@ class GraphSearch:
         self.seed = seed
         self.trials: dict[tuple[tuple[str, Any], ...], GraphTrial] = {}
         """By the point that made it."""
+        self._laid_out: dict[tuple[tuple[str, Any], ...], Any] = {}
+        """By the choices of the early spaces."""
 
     def run(self, trials: int = TRIALS) -> GraphTrial | None:
         """The best of up to ``trials`` graphs; None where there is nothing to choose.
@@ -155,7 +157,13 @@ class GraphSearch:
                 params.update(told)
             return {key.removeprefix(f"{space.name}/"): params[key] for key in own}
 
-        module, choices = walk(self.module, self.target, decide, self.lay_out)
+        def laid_out(module: Any) -> Any:
+            early = key_of(params)  # late spaces are asked after this
+            if early not in self._laid_out:
+                self._laid_out[early] = self.lay_out(module) if self.lay_out else module
+            return self._laid_out[early]
+
+        module, choices = walk(self.module, self.target, decide, laid_out)
         key = key_of(params)
         found = self.trials.get(key)
         if found is None:

@@ -178,8 +178,10 @@ class AttentionSpace(SearchSpace):
 
     def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
         found = _attention(task)
-        vectors, rows = _register_tile(found, found.length, target)
-        value_vectors, value_rows = _register_tile(found, found.columns, target)
+        # Few products make a score: LLVM brings their operands in ahead, and needs room for them.
+        half, registers = target.vector_registers // 2, target.vector_registers
+        vectors, rows = _register_tile(found, found.length, target, half)
+        value_vectors, value_rows = _register_tile(found, found.columns, target, registers)
         fitting = [
             tile
             for tile in _tiles(found)
@@ -253,14 +255,16 @@ def _panels(extent: int, found: Attention, target: Target) -> list[int]:
     return [v for v in range(1, MAX_VECTORS + 1) if vectors % v == 0]
 
 
-def _register_tile(found: Attention, extent: int, target: Target) -> tuple[int, int]:
-    """Vectors and rows of a tile that fills the registers and divides ``extent`` and the rows."""
+def _register_tile(
+    found: Attention, extent: int, target: Target, registers: int
+) -> tuple[int, int]:
+    """Vectors and rows of a tile that fills ``registers`` and divides ``extent`` and the rows."""
     best = (0.0, 1, 1)
     for vectors in _panels(extent, found, target):
         for rows in (r for r in range(1, 15) if found.rows % r == 0 and r in (1, 2, 4, 6, 8, 12)):
-            if rows * vectors + vectors + 1 <= target.vector_registers:
-                best = max(best, (rows * vectors / (rows + vectors), vectors, rows))
-    return best[1], best[2]
+            if rows * vectors + vectors + 1 <= registers:
+                best = max(best, (rows * vectors / (rows + vectors), rows, vectors))
+    return best[2], best[1]
 
 
 def _checked(found: Attention, target: Target, p: Parameters) -> Parameters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.cpu.loops import fused, in_registers
+from search_spaces.cpu.loops import fused, in_registers, index_map
 from search_spaces.task import Parameters, Workload
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class AttentionSchedule:
         for index, handle in enumerate(handles):
             if index not in {*kept, *staged, output}:
                 sch.compute_inline(handle)
+        if found.keys is not None:
+            self._pack(handles[found.scores])
         parts = {i: self._lanes_apart(handles[i]) for i in (found.peak, found.total)}
         if found.scaled is None:
             scaled = sch.cache_write(handles[found.scores], 0, "local")
@@ -59,6 +61,20 @@ class AttentionSchedule:
         self._scores(handles[found.scores], scaled, tile)
         for index in reversed(staged):
             self._stage(handles[index], head, turned=index == found.keys)
+
+    def _pack(self, scores: Any) -> None:
+        """Lay the keys out as [keys / width][depth][width].
+
+        Lying in long rows they would fall into few sets of the first cache.
+        """
+        dims = len(self.workload.blocks[self.found.scores].reads[1].dims)
+        width = int(self.p["vectors"]) * self.lanes
+
+        def panels(*index: Any) -> list[Any]:
+            *batch, depth, key = index
+            return [*batch, key // width, depth, key % width]
+
+        self.sch.transform_layout(scores, ("read", 1), index_map(self.sch, panels, dims))
 
     def _lanes_apart(self, handle: Any) -> Any:
         """Split a reduction of rows into one partial result for each lane of a vector."""

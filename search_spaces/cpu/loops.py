@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -23,3 +23,12 @@ def cut_tails(schedule: Any, *loops: Any) -> None:
     """Cut what is left over at the ends of ``loops`` off, so that full turns have no condition."""
     for loop in loops:
         schedule.annotate(loop, "pragma_loop_partition_hint", 1)
+
+
+def index_map(schedule: Any, function: Callable[..., Any], dims: int) -> Any:
+    """A TVM index map of ``dims`` indices from a Python function of them."""
+    from tvm import tirx
+
+    first = schedule.mod["main"].params[0].shape
+    dtype = str(first[0].ty.dtype) if len(first) else "int32"
+    return tirx.IndexMap.from_func(function, ndim=dims, index_dtype=dtype)

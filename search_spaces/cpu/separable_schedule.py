@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.cpu.loops import fused, in_registers
+from search_spaces.cpu.loops import fused, in_registers, index_map
 from search_spaces.task import Parameters, Workload
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ class SeparableSchedule:
 
     def _pack(self, pointwise: Any) -> None:
         """Lay the pointwise weights out as [outputs / width][channels][width]."""
-        from tvm import tirx
-
         sch = self.sch
         width = int(self.p["vectors"]) * self.lanes
         dims = len(self.workload.blocks[self.found.pointwise].reads[1].dims)
@@ -70,8 +68,7 @@ class SeparableSchedule:
         def panels(*index: Any) -> list[Any]:
             return [index[-1] // width, *index[:-1], index[-1] % width]
 
-        index_map = tirx.IndexMap.from_func(panels, ndim=dims, index_dtype="int32")
-        sch.transform_layout(pointwise, ("read", 1), index_map)
+        sch.transform_layout(pointwise, ("read", 1), index_map(sch, panels, dims))
         sch.annotate(packed, "meta_schedule.layout_rewrite_preproc", True)
 
     def _output(self, output: Any) -> tuple[Any, Any]:

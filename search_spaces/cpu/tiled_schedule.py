@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from search_spaces.cpu.loops import cut_tails, fused, in_registers
+from search_spaces.cpu.loops import cut_tails, fused, in_registers, index_map
 from search_spaces.cpu.structure import Tiled, stored_vector
 from search_spaces.task import Parameters, Target, Task
 
@@ -88,7 +88,7 @@ class TiledSchedule:
         self.sch.transform_layout(
             anchor,
             ("read", position),
-            self._map(packed, dims),
+            index_map(self.sch, packed, dims),
             pad_value=0.0 if uneven else None,
         )
         if nest.packed is not None:
@@ -121,9 +121,10 @@ class TiledSchedule:
                 done = merged(tuple(at[axis] for axis in order))
                 return [*done, *[at[axis] for axis in axes if axis not in order]]
 
-            return self._map(mapping, len(axes))
+            return index_map(self.sch, mapping, len(axes))
 
-        sch.transform_layout(anchor, ("write", 0), self._map(lambda *i: merged(i), len(order)))
+        flat = index_map(sch, lambda *i: merged(i), len(order))
+        sch.transform_layout(anchor, ("write", 0), flat)
         sch.transform_block_layout(anchor, block_map(list(range(len(extents)))))
         sch.transform_block_layout(output, block_map(order))
 
@@ -141,8 +142,8 @@ class TiledSchedule:
             head, column, rest = index[: dims - 1], index[dims - 1], index[dims:]
             return [*head, column // self.lanes, column % self.lanes, *rest]
 
-        sch.transform_block_layout(anchor, self._map(split, loops))
-        sch.transform_layout(anchor, ("write", 0), self._map(split, dims))
+        sch.transform_block_layout(anchor, index_map(self.sch, split, loops))
+        sch.transform_layout(anchor, ("write", 0), index_map(self.sch, split, dims))
 
     def _tile_output(self, output: Any) -> tuple[Any, Any]:
         """Tile the output; returns the loop of one chunk and the loop of one register tile."""
@@ -291,14 +292,6 @@ class TiledSchedule:
         if len(loops) > 2:
             self._shared(loops[:-2])
         self._vectorize_last(sch.get_loops(staged)[-1])
-
-    def _map(self, function: Any, dims: int) -> Any:
-        """A TVM index map of ``dims`` indices from a Python function of them."""
-        from tvm import tirx
-
-        first = self.sch.mod["main"].params[0].shape
-        dtype = str(first[0].ty.dtype) if len(first) else "int32"
-        return tirx.IndexMap.from_func(function, ndim=dims, index_dtype=dtype)
 
     def _vectorize_last(self, loop: Any) -> None:
         from tvm import tirx

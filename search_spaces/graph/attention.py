@@ -9,6 +9,7 @@ kernel, and the sum of the weights divides the result instead of the weights (as
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from search_spaces.task import Target
 
 LEAST = 4
 """Keys, and columns of the values, come in multiples of this: a short vector."""
+
+SECOND_LEVEL = 262144
+"""Bytes of a core's second cache where the target does not know them."""
 
 _MOVES = ("permute_dims", "reshape", "strided_slice", "expand_dims", "squeeze")
 
@@ -49,8 +53,18 @@ class AttentionSpace(Places):
             attention = _attention(graph, var)
             if attention is not None:
                 rewrites = {attention.last: _rewrite(graph, attention)}
-                found[attention.last] = Place(rewrites, _kind(graph, attention))
+                pays = _pays(graph, attention, target)
+                found[attention.last] = Place(rewrites, _kind(graph, attention), pays)
         return found
+
+
+def _pays(graph: Graph, found: _Attention, target: Target) -> bool:
+    """Whether the scores of a layer are larger than the second-level caches.
+
+    Smaller ones are read again as fast from there.
+    """
+    scores = 4 * prod(shape_of(found.weights) or ())
+    return scores > target.threads * (target.l2 or SECOND_LEVEL)
 
 
 def _kind(graph: Graph, found: _Attention) -> str:

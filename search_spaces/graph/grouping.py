@@ -13,7 +13,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from search_spaces.graph.expressions import array, is_constant, mapped
+from search_spaces.graph.expressions import array, dtype_of, is_constant, mapped, shape_of
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
 
 ELEMENTWISE = (
@@ -95,6 +95,32 @@ def _read(graph: Graph, members: Sequence[Any]) -> list[Any]:
     for var in members:
         mapped(graph.values[var], note)
     return list(found)
+
+
+def followers(graph: Graph, var: Any) -> list[Any]:
+    """What follows ``var`` element by element, up to the one tensor that others read, in order.
+
+    It may read other tensors as well.
+    """
+    shape, dtype = shape_of(var), dtype_of(var)
+    chain: list[Any] = []
+    inside = {var}
+    best = 0
+    order = list(graph.values)
+    for later in order[order.index(var) + 1 :]:
+        call = graph.call(later, *ELEMENTWISE)
+        reads = [] if call is None else [arg for arg in call.args if isinstance(arg, relax.Var)]
+        if call is None or not any(arg in inside for arg in reads) or shape_of(later) != shape:
+            continue
+        if dtype_of(later) != dtype:
+            continue
+        chain.append(later)
+        inside.add(later)
+        hidden = inside - {later}
+        closed = all(user in inside for one in hidden for user in graph.users[one])
+        if closed and not hidden & graph.results:
+            best = len(chain)
+    return chain[:best]
 
 
 def apart(graph: Graph, var: Any) -> Rewrite:

@@ -12,7 +12,7 @@ from typing import Any
 from tvm import relax
 
 from search_spaces.graph.expressions import dtype_of, is_constant, shape_of
-from search_spaces.graph.grouping import ELEMENTWISE, as_one_kernel
+from search_spaces.graph.grouping import ELEMENTWISE, as_one_kernel, followers
 from search_spaces.graph.rewriting import Graph, Place, Places
 from search_spaces.task import Target
 
@@ -64,7 +64,7 @@ def _members(graph: Graph, pointwise: Any) -> list[Any] | None:
         return None
     if graph.results & set(between):
         return None
-    return [var for var in graph.values if var in own] + _after(graph, pointwise, own)
+    return [var for var in graph.values if var in own] + followers(graph, pointwise)
 
 
 def _convolution(graph: Graph, expr: Any) -> Any:
@@ -118,26 +118,3 @@ def _small(expr: Any, shape: list[int] | None) -> bool:
     return not isinstance(expr, relax.Var) and (
         not is_constant(expr) or (shape_of(expr) or [1])[-1:] in ([1], (shape or [])[-1:])
     )
-
-
-def _after(graph: Graph, pointwise: Any, own: set[Any]) -> list[Any]:
-    """What follows element by element, up to the one tensor that others read, in order."""
-    shape = shape_of(pointwise)
-    chain: list[Any] = []
-    inside = {pointwise}
-    best = 0
-    order = list(graph.values)
-    for var in order[order.index(pointwise) + 1 :]:
-        call = graph.call(var, *ELEMENTWISE)
-        reads = [] if call is None else [arg for arg in call.args if isinstance(arg, relax.Var)]
-        if call is None or not any(arg in inside for arg in reads) or shape_of(var) != shape:
-            continue
-        if dtype_of(var) != "float32":
-            continue
-        chain.append(var)
-        inside.add(var)
-        hidden = inside - {var}
-        closed = all(user in inside for one in hidden for user in graph.users[one])
-        if closed and not hidden & graph.results:
-            best = len(chain)
-    return chain[:best]

@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_left_alone(case: str, target: Target) -> None:
         assert set(choices) <= {"graph.edges"}
 
 
-def test_an_edge_that_is_cut_makes_two_kernels_of_one(target: Target) -> None:
+def test_what_an_edge_is_cut_between_is_not_fused(target: Target) -> None:
     import tvm
     from tvm import relax
 
@@ -205,7 +205,7 @@ def test_an_edge_that_is_cut_makes_two_kernels_of_one(target: Target) -> None:
     module = relax_model([(2, 5, 16)], model)
     whole = same(module, lambda m: with_cuts(m, ""))
     cut = same(module, lambda m: with_cuts(m, "nn.relu | multiply, sigmoid 2x5x24"))
-    assert len(kernels(cut)) == len(kernels(whole)) + 1
+    assert not any(name.endswith("relu") for name in kernels(whole))
     assert any(name.endswith("relu") for name in kernels(cut))
 
 
@@ -245,7 +245,7 @@ def test_choices_that_need_what_is_not_installed_are_refused_with_a_sentence() -
 def test_spaces_are_plugins_applied_in_their_order() -> None:
     spaces = graph_spaces()
     names = [space.name for space in spaces]
-    late = ["graph.attention", "graph.separable", "graph.edges"]
+    late = ["graph.stems", "graph.attention", "graph.separable", "graph.edges"]
     assert [name for name in names if name.startswith("graph.")] == [
         "graph.norms", "graph.parallel", "graph.concats", *late,
     ]  # fmt: skip

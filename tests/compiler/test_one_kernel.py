@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from autotune.target import named, native
-from autotune.testing.spaces import SearchSpaceTestCase
+from autotune.testing.spaces import Judge, SearchSpaceTestCase, candidate_of
 from search_spaces.base import SearchSpace
 from search_spaces.cpu.attention import AttentionSpace, attention_of
 from search_spaces.cpu.separable import SeparableSpace, separable_of
-from search_spaces.graph import attention, separable
+from search_spaces.graph import attention, separable, stems
 from search_spaces.graph.base import GraphSpace
+from search_spaces.registry import spaces_for
 from search_spaces.task import Target, Task
 from tests.compiler.graphs import same
 from tests.compiler.models import Maker, relax_model
@@ -139,6 +140,41 @@ def test_what_becomes_one_kernel_computes_the_same(case: str) -> None:
     assert len(made) == 1, "one kernel, and at most transposes around it"
     read = attention_of if "attention" in case else separable_of
     assert read(made[0].workload) is not None
+
+
+@pytest.mark.parametrize("pads", [0, 1])
+def test_a_first_convolution_reads_the_image_as_it_was_given(pads: int) -> None:
+    from tvm import relax
+
+    op = relax.op
+    target = named("x86-64", THREADS)
+
+    def model(m: Maker, x: Any) -> Any:
+        made = m.emit(op.nn.conv2d(x, m.weight(8, 3, 3, 3), strides=2, padding=[pads] * 4))
+        return m.emit(op.nn.relu(m.emit(op.add(made, m.weight(1, 8, 1, 1)))))
+
+    module = relax_model([(1, 3, 13, 11)], model)
+    same(module, lambda m: grouped(stems.StemSpace(), m, target))
+    tasks = tasks_made(stems.StemSpace(), module, target)
+    (stem,) = [task for task in tasks if "stem" in task.workload.name]
+    assert stem.workload.arguments[0].shape == (1, 3, 13, 11)
+    here = native(THREADS)
+    judge = Judge(stem, here)
+    space = spaces_for(stem, here)[0]
+    assert space.name == "cpu.tiled"
+    judge.accept(candidate_of(space, space.default(stem, here)))
+
+
+def test_attention_is_one_kernel_by_default_where_scores_exceed_the_caches() -> None:
+    from dataclasses import replace
+
+    from autotune.graph.pipeline import lay_out
+
+    module = lay_out(attention_model("bert"))  # 3 x 32 x 32 scores: 12 KiB
+    target = named("x86-64", THREADS)
+    for size, pays in ((4096, True), (8192, False)):
+        found = attention.AttentionSpace().default(module, replace(target, l2=size))
+        assert list(found.values()) == [pays]
 
 
 def test_what_others_read_is_not_hidden_in_a_kernel() -> None:
