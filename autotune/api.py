@@ -5,6 +5,7 @@ Heavy imports are inside the functions, after the thread pool's size is known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 
 TRIALS = 64
 """Trials for each task, where neither trials nor seconds are given."""
+
+GRAPH_SHARE = 0.5
+"""Of the time for a search, what the search of the graph may take besides."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ def tune(
         choice = None
         if graph:
             with open_database(database) as opened:
-                choice = search_graph(imported, resolved, runner, opened, settings, status)
+                spent = math.inf if seconds is None else GRAPH_SHARE * seconds
+                choice = search_graph(imported, resolved, runner, opened, settings, status, spent)
             if choice is not None:
                 fused = choice.winner.fused
         tunable = [task for task in fused.tasks if schedulable(task, resolved)]

@@ -5,6 +5,8 @@ Heavy imports are inside the functions, after the thread pool's size is known.
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from autotune.search.settings import SearchSettings
     from search_spaces.graph.base import Choices
     from tuning_db.database import TuningDatabase
+
+SAID_EVERY = 10.0
+"""Seconds between two lines of a search."""
 
 SECONDS, ROUNDS = 4.0, 12
 """How long two graphs are timed side by side, and in how many turns."""
@@ -70,10 +75,12 @@ def search_graph(
     database: TuningDatabase,
     settings: SearchSettings,
     status: Status | None = None,
+    seconds: float = math.inf,
 ) -> GraphChoice | None:
     """Look for a graph of ``imported`` that is faster than the default one, by its tasks.
 
-    None where there is nothing to choose, or nothing promises to be faster.
+    For about ``seconds`` at most. None where there is nothing to choose, or nothing promises to be
+    faster.
     """
     from autotune.graph.pipeline import fused, lay_out, simplified
     from autotune.search.graph import WORTH_IT, GraphSearch, Prices
@@ -89,7 +96,21 @@ def search_graph(
         settings.seed,
         lay_out,
     )
-    best = search.run()
+    begun = time.monotonic()
+    last = begun
+
+    def told(trial: GraphTrial) -> None:
+        nonlocal last
+        if time.monotonic() - last > SAID_EVERY:
+            last = time.monotonic()
+            fastest = min(each.seconds for each in search.trials.values())
+            tell(
+                status,
+                f"{len(search.trials)} graphs in {last - begun:.0f} s: {fastest * 1e3:.3g} ms, "
+                f"the default {search.default.seconds * 1e3:.3g} ms",
+            )
+
+    best = search.run(seconds=seconds, told=told)
     if best is None:
         tell(status, "nothing of the graph can be chosen")
         return None

@@ -9,6 +9,7 @@ their tasks, so that most of them cost few measurements or none.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -38,7 +39,8 @@ TRIALS = 32
 """Graphs that are looked at, at most."""
 
 LOOKS = 4
-"""Candidates of a task that only one graph needs: the default, and what helped similar tasks."""
+"""Candidates of a task that only one graph needs: the default, and what helped similar tasks. But
+the default alone where nothing else is known of the tasks of the default graph either."""
 
 WORTH_IT = 0.995
 """Of the time of the default graph; what promises less is not worth a confirmation."""
@@ -81,11 +83,18 @@ class GraphSearch:
         self._laid_out: dict[tuple[tuple[str, Any], ...], Any] = {}
         """By the choices of the early spaces."""
 
-    def run(self, trials: int = TRIALS) -> GraphTrial | None:
+    def run(
+        self,
+        trials: int = TRIALS,
+        seconds: float = math.inf,
+        told: Callable[[GraphTrial], None] | None = None,
+    ) -> GraphTrial | None:
         """The best of up to ``trials`` graphs; None where there is nothing to choose.
 
         The default comes first, then what differs from it in all places of a space, then in one
-        place each; what these promise together is looked at, and what is left goes to TPE.
+        place each; what these promise together is looked at, and what is left goes to TPE. After
+        ``seconds`` no other graph is begun, but for the one of what is better so far. ``told`` is
+        called after each.
         """
         from optuna.samplers import TPESampler
 
@@ -93,16 +102,23 @@ class GraphSearch:
         if not default:
             return None
         study = quiet_study(TPESampler(seed=self.seed))
+        until = time.monotonic() + seconds
+        told = told or (lambda _: None)
         base = self._look(study, default)
+        told(base)
         better: Point = {}
         for flip in flips:
-            if len(self.trials) >= trials - 1:
+            if len(self.trials) >= trials - 1 or time.monotonic() > until:
                 break
-            if self._look(study, {**default, **flip}).seconds < base.seconds:
+            found = self._look(study, {**default, **flip})
+            told(found)
+            if found.seconds < base.seconds:
                 better.update(flip)
-        self._look(study, {**default, **better})
+        told(self._look(study, {**default, **better}))
         for _ in range(trials - len(self.trials)):
-            self._look(study, None)
+            if time.monotonic() > until:
+                break
+            told(self._look(study, None))
         return min(self.trials.values(), key=lambda trial: trial.seconds)
 
     @property
@@ -201,6 +217,7 @@ class Prices:
         self.estimated = 0
         """Graphs that were told from the best one without a measurement."""
         self._failed: set[str] = set()
+        self._looks = LOOKS
 
     def __call__(self, tasks: Sequence[Task], bound: float = math.inf) -> float:
         """Seconds of all calls of ``tasks``; infinite where the default of one does not work.
@@ -214,7 +231,10 @@ class Prices:
             for task in known
             if self._seconds(task) is None and task.workload.key not in self._failed
         ]
-        if new:
+        if new and bound == math.inf:  # the default graph
+            self._looks = 1 if 2 * len(new) > len(known) else LOOKS
+            self._measure(new)
+        elif new:
             estimates = [(task.calls, self._latency.estimate(task, self.target)) for task in new]
             old = self._sum(task for task in known if task not in new)
             least = old + sum(n * (e.least if e else 0.0) for n, e in estimates)
@@ -225,14 +245,16 @@ class Prices:
         return self._sum(known)
 
     def _measure(self, new: Sequence[Task]) -> None:
-        settings = replace(self.settings, budget=Budget(LOOKS * len(new)), rounds=0, until=None)
+        settings = replace(
+            self.settings, budget=Budget(self._looks * len(new)), rounds=0, until=None
+        )
         summary = tune_tasks(new, self.target, self.runner, self.database, settings)
         self.measured += summary.new
         self._failed.update(task.workload.key for task in new if self._seconds(task) is None)
 
     @cached_property
     def _latency(self) -> LatencyModel:
-        """What was known before the first graph: later records are few, and of its own tasks."""
+        """Of all that is known once the default graph is."""
         found = []
         for task, target in Knowledge(self.database, self.target).tasks:
             best = self.database.best(task.workload.key, target.digest)

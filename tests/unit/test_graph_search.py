@@ -44,7 +44,7 @@ def spaces(monkeypatch):
     return use
 
 
-def search(cost):
+def search(cost, seconds=math.inf):
     """Runs on tasks that are the choices themselves; ``cost`` is of those that are on."""
     seen = []
 
@@ -60,7 +60,7 @@ def search(cost):
         return SimpleNamespace(tasks=tuple(sorted(on)))
 
     found = GraphSearch({}, TARGET, fuse, lambda tasks, bound: cost(set(tasks)))
-    return found, found.run(24), seen
+    return found, found.run(24, seconds), seen
 
 
 def test_the_default_comes_first_and_the_best_wins(spaces):
@@ -87,6 +87,12 @@ def test_graphs_that_cannot_be_priced_never_win(spaces):
     assert best.fused.tasks == ()
 
 
+def test_when_time_is_up_no_other_graph_is_begun_but_that_of_what_is_better(spaces):
+    spaces(Switches("a", 5))
+    found, best, seen = search(lambda on: 20.0 + len(on), seconds=0.0)
+    assert len(seen) == 1 and best is found.default
+
+
 def test_without_places_there_is_nothing_to_choose(spaces):
     spaces(Switches("a", 0))
     found, best, seen = search(lambda on: 1.0)
@@ -97,10 +103,15 @@ def test_a_task_is_measured_a_few_times_and_priced_by_its_best_record(database):
     one, two = make_task("a1", calls=3), make_task("b2", extent=32)
     runner = AnalyticRunner(TARGET, latency)
     prices = Prices(TARGET, runner, database, SearchSettings(), lambda task: task is not two)
-    first = prices([one])
-    assert len(runner.measured) == prices.measured == LOOKS
+    first = prices([one])  # of the default graph nothing is known: its default alone
+    assert len(runner.measured) == prices.measured == 1
     assert first == pytest.approx(3 * database.best("a1", TARGET.digest).seconds)
-    assert prices([one, two]) == first and len(runner.measured) == LOOKS
+    assert prices([one, two]) == first and len(runner.measured) == 1
+    again = Prices(TARGET, runner, database, SearchSettings(), lambda task: True)
+    again([one])
+    other = make_task("c3", extent=48)
+    assert again([one, other], first) > first
+    assert len(runner.measured) == 1 + LOOKS and again.measured == LOOKS
 
 
 def test_a_graph_that_an_estimate_tells_from_the_best_costs_no_measurement(database):
@@ -114,6 +125,7 @@ def test_a_graph_that_an_estimate_tells_from_the_best_costs_no_measurement(datab
     assert total == pytest.approx(sum(task.flops for task in known) / 1e9, rel=0.1)
     measured = len(runner.measured)
     prices = Prices(TARGET, runner, database, SearchSettings(), lambda task: True)
+    prices(known)
     large, small = make_task("large", extent=98), make_task("small", extent=30)
     # Ten times the best: an estimate is enough. Below the best: it has to be measured.
     assert prices([large], bound=large.flops / 1e10) > large.flops / 1e10
@@ -127,7 +139,7 @@ def test_a_task_whose_default_fails_makes_a_graph_worthless(database):
     prices = Prices(TARGET, runner, database, SearchSettings(), lambda task: True)
     task = make_task("a1")
     assert prices([task]) == prices([task]) == math.inf
-    assert len(runner.measured) == LOOKS
+    assert len(runner.measured) == 1
 
 
 def test_the_database_remembers_what_the_last_run_found(spaces, database):
