@@ -92,9 +92,9 @@ class GraphSearch:
         """The best of up to ``trials`` graphs; None where there is nothing to choose.
 
         The default comes first, then what differs from it in all places of a space, then in one
-        place each; what these promise together is looked at, and what is left goes to TPE. After
-        ``seconds`` no other graph is begun, but for the one of what is better so far. ``told`` is
-        called after each.
+        place each; what these promise together is looked at, and what is left goes to TPE. Once
+        ``seconds`` went by after the default no other graph is begun, but for that of what is
+        better so far. ``told`` is called after each.
         """
         from optuna.samplers import TPESampler
 
@@ -102,10 +102,10 @@ class GraphSearch:
         if not default:
             return None
         study = quiet_study(TPESampler(seed=self.seed))
-        until = time.monotonic() + seconds
         told = told or (lambda _: None)
         base = self._look(study, default)
         told(base)
+        until = time.monotonic() + seconds
         better: Point = {}
         for flip in flips:
             if len(self.trials) >= trials - 1 or time.monotonic() > until:
