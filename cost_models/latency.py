@@ -47,8 +47,9 @@ class LatencyModel:
             return
         import numpy as np
 
-        self._compute = max(task.flops / seconds for task, _, seconds in known)
-        self._traffic = max(task.bytes / seconds for task, _, seconds in known)
+        # Copies have no FLOPs, and there may be nothing but copies.
+        self._compute = max(task.flops / seconds for task, _, seconds in known) or 1.0
+        self._traffic = max(task.bytes / seconds for task, _, seconds in known) or 1.0
         tasks = [(task, target) for task, target, _ in known]
         labels = np.array(
             [math.log2(seconds / self._floor(task)) for task, _, seconds in known], np.float32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from cost_models.latency import FEWEST, LatencyModel
 from tests.unit.search_landscape import TARGET, make_task
@@ -41,6 +42,13 @@ def test_where_times_follow_nothing_the_least_is_far_below():
     unsure = LatencyModel(wild).estimate(tasks[10], TARGET)
     assert calm.least / calm.seconds > 0.8
     assert unsure.least / unsure.seconds < 0.6
+
+
+def test_copies_alone_are_estimated_too():
+    copies = [(replace(task, flops=0.0), TARGET, task.bytes / 1e9) for task, *_ in known(32)]
+    task = replace(make_task("new", extent=60), flops=0.0)
+    found = LatencyModel(copies).estimate(task, TARGET)
+    assert abs(math.log2(found.seconds * 1e9 / task.bytes)) < 0.25
 
 
 def test_equal_tasks_give_equal_estimates():
