@@ -20,10 +20,11 @@ def spaces(artifact: Path) -> dict[str, Any]:
 
 
 def off(choices: dict[str, Any]) -> dict[str, Any]:
-    """The same places, none of them rewritten."""
+    """No early place is rewritten; what late spaces find follows from that, so nothing of them."""
     return {
         name: {**told, "parameters": dict.fromkeys(told["parameters"], False)}
         for name, told in choices.items()
+        if name == "graph.parallel"
     }
 
 
@@ -52,7 +53,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_was_found_is_built_and_remembered(tuned: Path, tmp_path: Path) -> None:
     told = json.loads((tuned / "told.json").read_text())["graph"]
     built = spaces(tuned / "artifact")
-    assert set(built) == {"graph.parallel"}
+    assert {"graph.parallel", "graph.edges"} <= set(built)
     with TuningDatabase.open(tuned / "tuning.db", False, True) as opened:
         found = graph_of(opened, opened.models()[0].digest, opened.targets()[0].digest)
     if told is None:  # nothing promised more than the default
