@@ -41,7 +41,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, and its database and artifact after a search of its graph."""
     folder = tmp_path_factory.mktemp("graph")
     transformer(folder / "model.onnx")
-    words = ("--graph", "--trials", 40, "--threads", 2, "--sampler", "random", "--json")
+    words = ("--graph", "--trials", 40, "--time", "20s", "--threads", 2, "--json")
     done = autotune(
         "tune", "model.onnx", *words, "--db", "tuning.db", "--output", "artifact", folder=folder
     )
