@@ -43,7 +43,8 @@ LOOKS = 4
 the default alone where nothing else is known of the tasks of the default graph either."""
 
 WORTH_IT = 0.995
-"""Of the time of the default graph; what promises less is not worth a confirmation."""
+"""Of the time of the default graph; what promises less is not worth a confirmation, and no single
+change is worth to be made."""
 
 Fuse = Callable[[Any, Choices], "FusedModel"]
 """What a module becomes that graph spaces made by these choices."""
@@ -112,7 +113,8 @@ class GraphSearch:
                 break
             found = self._look(study, {**default, **flip})
             told(found)
-            if found.seconds < base.seconds:
+            # Many small gains are luck of the measurements, and do not add up.
+            if found.seconds < WORTH_IT * base.seconds:
                 better.update(flip)
         told(self._look(study, {**default, **better}))
         for _ in range(trials - len(self.trials)):
