@@ -141,9 +141,10 @@ def _searched(
     options: argparse.Namespace,
     databases: dict[str, Path],
 ) -> dict[str, Any]:
-    """The default graph and the searched one; the databases of these and of ``plain`` are made."""
+    """The searched graph, as ``tune --graph`` keeps it; fills its database and the plain one."""
     from autotune.database import open_database
-    from autotune.graphs import search_graph
+    from autotune.frontends.sampling import random_inputs
+    from autotune.graphs import confirmed, search_graph
     from autotune.measure.local import LocalRunner
     from autotune.search.settings import SearchSettings
 
@@ -155,13 +156,16 @@ def _searched(
             path = databases[variant] = folder / f"{variant}.db"
             path.unlink(missing_ok=True)
             with open_database(path) as opened:
-                spent = 0
+                spent, choice = 0, None
                 if variant == SEARCHED:
                     _tune(one, target, runner, opened, options.trials // 4)
                     choice = search_graph(imported, target, runner, opened, SearchSettings(), _say)
                     one = made if choice is None else choice.winner.fused
                     spent = _others(opened, one, target)
                 _tune(one, target, runner, opened, options.trials - spent)
+                if choice is not None:
+                    outcome = confirmed(choice, opened, random_inputs(imported.inputs, 0), _say)
+                    one = (choice.winner if outcome.kept else choice.default).fused
             if variant == SEARCHED:
                 found[variant] = one
     return found
