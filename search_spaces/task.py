@@ -156,6 +156,11 @@ class Target:
         return 128
 
     @property
+    def second_cache(self) -> int:
+        """Bytes of one core's second-level cache, a usual size where it is unknown."""
+        return self.l2 or 262144
+
+    @property
     def vector_registers(self) -> int:
         """How many vector registers the instruction set names."""
         return 32 if "+avx512f" in self.features or self.triple.startswith("aarch64") else 16

@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
 from search_spaces.cpu.attention_schedule import AttentionSchedule
-from search_spaces.cpu.structure import even_part
+from search_spaces.cpu.registers import check_accumulators, divisors, register_tile
+from search_spaces.cpu.structure import LEAST_VECTOR, even_part
 from search_spaces.task import Block, Parameters, ParameterValue, Target, Task, Workload
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 MAX_TILE = 128
+MAX_ROWS = 14
 MAX_VECTORS = 4
+
+USUAL_ROWS = (1, 2, 4, 6, 8, 12)
+"""Heights of register tiles that are tried first."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,6 @@ class Attention:
     columns: int
     order: tuple[int, ...]
 
-    def lanes(self, extent: int, target: Target) -> int:
-        """Elements of the vectors that ``extent`` columns are computed in: they leave no tail."""
-        return even_part(extent, target.lanes())
-
 
 @lru_cache(maxsize=1024)
 def attention_of(workload: Workload) -> Attention | None:
@@ -80,7 +81,7 @@ def attention_of(workload: Workload) -> Attention | None:
         return None
     *batch, rows, columns = [axis.extent for axis in last.axes if not axis.reduced]
     length = last.axes[-1].extent
-    if length % 4 or columns % 4 or blocks[scores].axes[-2].extent != length:
+    if length % LEAST_VECTOR or columns % LEAST_VECTOR or blocks[scores].axes[-2].extent != length:
         return None
     return Attention(
         scores=scores,
@@ -162,13 +163,13 @@ class AttentionSpace(SearchSpace):
         from optuna.distributions import CategoricalDistribution
 
         found = _attention(task)
-        rows = [r for r in range(1, 15) if found.rows % r == 0]
+        rows = divisors(found.rows, MAX_ROWS)
         options: dict[str, BaseDistribution] = {
             "tile": CategoricalDistribution(_tiles(found)),
             "rows": CategoricalDistribution(rows),
-            "vectors": CategoricalDistribution(_panels(found.length, found, target)),
+            "vectors": CategoricalDistribution(_panels(found.length, target)),
             "value_rows": CategoricalDistribution(rows),
-            "value_vectors": CategoricalDistribution(_panels(found.columns, found, target)),
+            "value_vectors": CategoricalDistribution(_panels(found.columns, target)),
             "unroll": CategoricalDistribution([u for u in (1, 2, 4, 8) if found.depth % u == 0]),
             "share": CategoricalDistribution(["heads", "tiles"]),
         }
@@ -180,14 +181,17 @@ class AttentionSpace(SearchSpace):
         found = _attention(task)
         # Few products make a score: LLVM brings their operands in ahead, and needs room for them.
         half, registers = target.vector_registers // 2, target.vector_registers
-        vectors, rows = _register_tile(found, found.length, target, half)
-        value_vectors, value_rows = _register_tile(found, found.columns, target, registers)
+        heights = [r for r in divisors(found.rows, MAX_ROWS) if r in USUAL_ROWS]
+        rows, vectors = register_tile(heights, _panels(found.length, target), half, tall=True)
+        value_rows, value_vectors = register_tile(
+            heights, _panels(found.columns, target), registers, tall=True
+        )
         fitting = [
             tile
             for tile in _tiles(found)
             if tile % rows == 0
             and tile % value_rows == 0
-            and 8 * tile * found.length <= (target.l2 or 262144) // 4
+            and 8 * tile * found.length <= target.second_cache // 4
         ]
         least = max(rows, value_rows)
         tile = max(fitting, default=min(t for t in _tiles(found) if t >= least))
@@ -235,7 +239,7 @@ class AttentionSpace(SearchSpace):
     def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
         found = _attention(task)
         p = _checked(found, target, parameters)
-        lanes = found.lanes(found.length, target), found.lanes(found.columns, target)
+        lanes = even_part(found.length, target.lanes()), even_part(found.columns, target.lanes())
         AttentionSchedule(schedule, task.workload, found, lanes, p).run()
 
 
@@ -247,24 +251,11 @@ def _attention(task: Task) -> Attention:
 
 
 def _tiles(found: Attention) -> list[int]:
-    return [t for t in range(1, min(found.rows, MAX_TILE) + 1) if found.rows % t == 0]
+    return divisors(found.rows, MAX_TILE)
 
 
-def _panels(extent: int, found: Attention, target: Target) -> list[int]:
-    vectors = extent // found.lanes(extent, target)
-    return [v for v in range(1, MAX_VECTORS + 1) if vectors % v == 0]
-
-
-def _register_tile(
-    found: Attention, extent: int, target: Target, registers: int
-) -> tuple[int, int]:
-    """Vectors and rows of a tile that fills ``registers`` and divides ``extent`` and the rows."""
-    best = (0.0, 1, 1)
-    for vectors in _panels(extent, found, target):
-        for rows in (r for r in range(1, 15) if found.rows % r == 0 and r in (1, 2, 4, 6, 8, 12)):
-            if rows * vectors + vectors + 1 <= registers:
-                best = max(best, (rows * vectors / (rows + vectors), rows, vectors))
-    return best[2], best[1]
+def _panels(extent: int, target: Target) -> list[int]:
+    return divisors(extent // even_part(extent, target.lanes()), MAX_VECTORS)
 
 
 def _checked(found: Attention, target: Target, p: Parameters) -> Parameters:
@@ -272,6 +263,5 @@ def _checked(found: Attention, target: Target, p: Parameters) -> Parameters:
     for rows, vectors in (("rows", "vectors"), ("value_rows", "value_vectors")):
         if tile % int(p[rows]):
             raise InvalidParameters(f"{rows} does not divide a tile of {tile}")
-        if int(p[rows]) * int(p[vectors]) >= target.vector_registers:
-            raise InvalidParameters(f"{p[rows]} x {p[vectors]} accumulators exceed the registers")
+        check_accumulators(target, p, rows, vectors)
     return p

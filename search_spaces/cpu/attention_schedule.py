@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.cpu.loops import fused, in_registers, index_map
+from search_spaces.cpu.loops import fused, in_registers, index_map, reduced_in_registers
 from search_spaces.task import Parameters, Workload
 
 if TYPE_CHECKING:
@@ -54,10 +54,9 @@ class AttentionSchedule:
             sch.set_scope(handles[found.scores], 0, "local")
         head, tile, values = self._output(handles[output])
         self._product(handles[found.product], values)
-        for index in (found.total, found.peak):
-            if index == found.peak:
-                self._elementwise(handles[found.weights], tile)
-            self._reduced(handles[index], parts[index], tile)
+        self._reduced(handles[found.total], parts[found.total], tile)
+        self._elementwise(handles[found.weights], tile)
+        self._reduced(handles[found.peak], parts[found.peak], tile)
         self._scores(handles[found.scores], scaled, tile)
         for index in reversed(staged):
             self._stage(handles[index], head, turned=index == found.keys)
@@ -132,10 +131,7 @@ class AttentionSchedule:
         if int(sch.get(depth).extent) % unroll:
             unroll = 1
         depth, step = sch.split(depth, [None, unroll], preserve_unit_iters=True)
-        sch.reorder(depth, step, rows, vector, lane)
-        in_registers(sch, [step, rows, vector, lane])
-        init = sch.decompose_reduction(block, depth)
-        in_registers(sch, sch.get_loops(init)[-3:])
+        reduced_in_registers(sch, block, [depth], [step], [rows, vector, lane])
 
     def _elementwise(self, block: Any, tile: Any) -> None:
         sch = self.sch

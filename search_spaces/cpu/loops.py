@@ -19,6 +19,20 @@ def in_registers(schedule: Any, loops: Sequence[Any]) -> None:
         schedule.unroll(loop)
 
 
+def reduced_in_registers(
+    schedule: Any, block: Any, outer: Sequence[Any], unrolled: Sequence[Any], tile: Sequence[Any]
+) -> None:
+    """Make the reduction ``block`` one of a register tile, which is filled before its first step.
+
+    ``outer`` are its reduced loops but for those inside of them that are ``unrolled``; ``tile`` are
+    its spatial ones, the last of them a vector.
+    """
+    schedule.reorder(*outer, *unrolled, *tile)
+    in_registers(schedule, [*unrolled, *tile])
+    init = schedule.decompose_reduction(block, outer[0])
+    in_registers(schedule, schedule.get_loops(init)[-len(tile) :])
+
+
 def cut_tails(schedule: Any, *loops: Any) -> None:
     """Cut what is left over at the ends of ``loops`` off, so that full turns have no condition."""
     for loop in loops:

@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
+from search_spaces.cpu.registers import check_accumulators, divisors, register_tile
 from search_spaces.cpu.separable_schedule import SeparableSchedule
-from search_spaces.cpu.structure import even_part
+from search_spaces.cpu.structure import LEAST_VECTOR, even_part
 from search_spaces.task import Block, Parameters, ParameterValue, Target, Task, Workload
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Separable:
 
     ``feed`` is the last block before the pointwise convolution (``depthwise`` itself where nothing
     is between), ``padding`` the one that pads the image, None where there is none. ``height`` and
-    ``width`` are of the result, ``taps`` the products of one depthwise pixel.
+    ``width`` are of the result.
     """
 
     depthwise: int
@@ -41,12 +42,7 @@ class Separable:
     width: int
     channels: int
     outputs: int
-    taps: int
     stride: int
-
-    def lanes(self, channels: int, target: Target) -> int:
-        """Elements of the vectors that ``channels`` are computed in: they leave no tail."""
-        return even_part(channels, target.lanes())
 
 
 @lru_cache(maxsize=1024)
@@ -59,7 +55,7 @@ def separable_of(workload: Workload) -> Separable | None:
     depthwise, pointwise = reductions
     made = {block.writes[0].buffer: i for i, block in enumerate(blocks)}
     first, second = blocks[depthwise], blocks[pointwise]
-    if not _is_depthwise(workload, first) or not _is_pointwise(workload, second):
+    if not _is_depthwise(first) or not _is_pointwise(workload, second):
         return None
     feed = made.get(second.reads[0].buffer)
     if feed is None or not depthwise <= feed < pointwise:
@@ -72,23 +68,19 @@ def separable_of(workload: Workload) -> Separable | None:
         return None
     batch, height, width, outputs = [axis.extent for axis in second.axes[:4]]
     channels = second.axes[4].extent
-    if channels % 4 or outputs % 4:
+    if channels % LEAST_VECTOR or outputs % LEAST_VECTOR:
         return None
-    taps = 1
-    for axis in first.axes[4:]:
-        taps *= axis.extent
-    rows = blocks[source].axes[1].extent if source is not None else _rows(workload, first)
+    if source is not None:
+        rows = blocks[source].axes[1].extent
+    else:
+        rows = workload.arguments[first.reads[0].buffer].shape[1]
     return Separable(
-        depthwise, feed, pointwise, source, batch, height, width, channels, outputs, taps,
+        depthwise, feed, pointwise, source, batch, height, width, channels, outputs,
         stride=max(1, rows // height),
     )  # fmt: skip
 
 
-def _rows(workload: Workload, depthwise: Block) -> int:
-    return workload.arguments[depthwise.reads[0].buffer].shape[1]
-
-
-def _is_depthwise(workload: Workload, block: Block) -> bool:
+def _is_depthwise(block: Block) -> bool:
     """[n, h, w, c] from a window of the same channel."""
     kinds = [axis.reduced for axis in block.axes]
     if kinds[:4] != [False] * 4 or not 1 <= len(kinds) - 4 <= 2 or not all(kinds[4:]):
@@ -128,15 +120,15 @@ class SeparableSpace(SearchSpace):
         from optuna.distributions import CategoricalDistribution
 
         found = _separable(task)
-        rows = _divisors(found.width, MAX_ROWS)
+        rows = divisors(found.width, MAX_ROWS)
         options: dict[str, BaseDistribution] = {
-            "band": CategoricalDistribution(_divisors(found.height, MAX_BAND)),
-            "tiles": CategoricalDistribution(_divisors(found.width, 64)),
+            "band": CategoricalDistribution(divisors(found.height, MAX_BAND)),
+            "tiles": CategoricalDistribution(divisors(found.width, 64)),
             "rows": CategoricalDistribution(rows),
-            "vectors": CategoricalDistribution(_panels(found.outputs, found, target)),
+            "vectors": CategoricalDistribution(_panels(found.outputs, target)),
             "unroll": CategoricalDistribution([u for u in (1, 2, 4, 8) if found.channels % u == 0]),
             "window_rows": CategoricalDistribution(rows),
-            "window_vectors": CategoricalDistribution(_panels(found.channels, found, target)),
+            "window_vectors": CategoricalDistribution(_panels(found.channels, target)),
             "order": CategoricalDistribution(["rows", "columns"]),
         }
         if found.padding is not None:
@@ -145,22 +137,24 @@ class SeparableSpace(SearchSpace):
 
     def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
         found = _separable(task)
-        vectors, rows = _register_tile(found.outputs, found, target)
-        window_vectors, window_rows = _register_tile(found.channels, found, target)
+        heights, registers = divisors(found.width, MAX_ROWS), target.vector_registers
+        rows, vectors = register_tile(heights, _panels(found.outputs, target), registers)
+        window_rows, window_vectors = register_tile(
+            heights, _panels(found.channels, target), registers
+        )
         tiles = found.width // rows
-        pixels = max(1, (target.l2 or 262144) // 4 // (4 * found.channels))
+        pixels = max(1, target.second_cache // 4 // (4 * found.channels))
         band = 1
-        for wider in _divisors(found.height, MAX_BAND):
+        for wider in divisors(found.height, MAX_BAND):
             chunks = found.batch * found.height // wider
             if chunks >= 2 * target.threads and wider * found.width <= pixels:
                 band = wider
         while tiles > 1 and found.width > pixels and found.width % (2 * rows) == 0:
-            smaller = [t for t in _divisors(found.width // rows, tiles - 1)]
-            tiles = max(smaller)
+            tiles = max(divisors(found.width // rows, tiles - 1))
             if tiles * rows <= pixels:
                 break
         if tiles * rows % window_rows:
-            window_rows = max(r for r in _divisors(tiles * rows, MAX_ROWS) if r <= window_rows)
+            window_rows = max(r for r in divisors(tiles * rows, MAX_ROWS) if r <= window_rows)
         chosen: dict[str, ParameterValue] = {
             "band": band,
             "tiles": tiles,
@@ -206,7 +200,7 @@ class SeparableSpace(SearchSpace):
     def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
         found = _separable(task)
         p = _checked(found, target, parameters)
-        lanes = found.lanes(found.outputs, target), found.lanes(found.channels, target)
+        lanes = even_part(found.outputs, target.lanes()), even_part(found.channels, target.lanes())
         SeparableSchedule(schedule, task.workload, found, lanes, p).run()
 
 
@@ -217,23 +211,8 @@ def _separable(task: Task) -> Separable:
     return found
 
 
-def _divisors(extent: int, most: int) -> list[int]:
-    return [d for d in range(1, min(extent, most) + 1) if extent % d == 0]
-
-
-def _panels(channels: int, found: Separable, target: Target) -> list[int]:
-    vectors = channels // found.lanes(channels, target)
-    return [v for v in range(1, MAX_VECTORS + 1) if vectors % v == 0]
-
-
-def _register_tile(channels: int, found: Separable, target: Target) -> tuple[int, int]:
-    """Vectors and rows of the tile with most products for each load that fits the registers."""
-    best = (0.0, 1, 1)
-    for vectors in _panels(channels, found, target):
-        for rows in _divisors(found.width, MAX_ROWS):
-            if rows * vectors + vectors + 1 <= target.vector_registers:
-                best = max(best, (rows * vectors / (rows + vectors), vectors, rows))
-    return best[1], best[2]
+def _panels(channels: int, target: Target) -> list[int]:
+    return divisors(channels // even_part(channels, target.lanes()), MAX_VECTORS)
 
 
 def _checked(found: Separable, target: Target, p: Parameters) -> Parameters:
@@ -243,8 +222,7 @@ def _checked(found: Separable, target: Target, p: Parameters) -> Parameters:
     if width % int(p["window_rows"]):
         raise InvalidParameters(f"window_rows does not divide chunks of {width} pixels")
     for rows, vectors in (("rows", "vectors"), ("window_rows", "window_vectors")):
-        if int(p[rows]) * int(p[vectors]) >= target.vector_registers:
-            raise InvalidParameters(f"{p[rows]} x {p[vectors]} accumulators exceed the registers")
+        check_accumulators(target, p, rows, vectors)
     if 4 * int(p["band"]) * width * found.channels > (target.l3 or 1 << 24):
         raise InvalidParameters("what is between the convolutions exceeds the caches")
     return p

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.cpu.loops import fused, in_registers, index_map
+from search_spaces.cpu.loops import fused, in_registers, index_map, reduced_in_registers
 from search_spaces.task import Parameters, Workload
 
 if TYPE_CHECKING:
@@ -91,10 +91,7 @@ class SeparableSchedule:
         *_, pixel, channel, depth = sch.get_loops(pointwise)
         vector, lane = sch.split(channel, [int(p["vectors"]), self.lanes])
         depth, step = sch.split(depth, [None, int(p["unroll"])], preserve_unit_iters=True)
-        sch.reorder(depth, step, pixel, vector, lane)
-        in_registers(sch, [step, pixel, vector, lane])
-        init = sch.decompose_reduction(pointwise, depth)
-        in_registers(sch, sch.get_loops(init)[-3:])
+        reduced_in_registers(sch, pointwise, [depth], [step], [pixel, vector, lane])
 
     def _window(self, depthwise: Any, feed: Any, chunk: Any) -> None:
         """The depthwise convolution of a chunk, and what follows it, into the cache."""
@@ -112,10 +109,7 @@ class SeparableSchedule:
         taps = loops[-window:]
         pixels, channel = loops[-window - 2 : -window]
         vector, lane = sch.split(channel, [vectors, lanes])
-        sch.reorder(*taps, pixels, vector, lane)
-        in_registers(sch, [*taps[1:], pixels, vector, lane])
-        init = sch.decompose_reduction(depthwise, taps[0])
-        in_registers(sch, sch.get_loops(init)[-3:])
+        reduced_in_registers(sch, depthwise, taps[:1], taps[1:], [pixels, vector, lane])
 
     def _padding(self, padding: Any, chunk: Any) -> None:
         sch = self.sch

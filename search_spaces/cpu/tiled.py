@@ -14,6 +14,7 @@ from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
+from search_spaces.cpu.registers import divisors
 from search_spaces.cpu.structure import Tiled, even_part, reads_besides, tiled
 from search_spaces.cpu.tiled_schedule import TiledSchedule
 from search_spaces.task import Parameters, ParameterValue, Target, Task
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 14
 MAX_VECTORS = 6
+MAX_BAND = 64
 
 TAIL = 0.1
 """Share of the time that a tail of rows costs, on top of what it wastes."""
@@ -56,7 +58,7 @@ class TiledSpace(SearchSpace):
             "grid": CategoricalDistribution(["rows", "columns"]),
         }
         if nest.outer:
-            found["band"] = CategoricalDistribution(_divisors(nest))
+            found["band"] = CategoricalDistribution(_bands(nest))
         if len(nest.reduced) > 1:
             found["unroll_window"] = CategoricalDistribution([False, True])
         if nest.anchor < len(task.workload.blocks) - 1 and not nest.cropped:
@@ -88,13 +90,13 @@ class TiledSpace(SearchSpace):
         if nest.outer:
             most = nest.extent(nest.outer) // (2 * target.threads)
             wanted = 1 if nest.padding is None else max(1, min(6, most))
-            band = max(d for d in _divisors(nest) if d <= wanted)
+            band = max(d for d in _bands(nest) if d <= wanted)
             chosen["band"] = band
         outer = ceil(nest.extent(nest.outer) / band)
         # Enough chunks for the threads to end together; else as large as the second-level cache
         # likes, since the packed panel is read again for every row tile of the chunk.
         panel = 4 * nest.depth * vectors * lanes
-        grain_c = _floor_power(max(1, (target.l2 or 262144) // 2 // max(1, panel)))
+        grain_c = _floor_power(max(1, target.second_cache // 2 // max(1, panel)))
         grain_r = 64
         while grain_r > 1 and outer * ceil(row_tiles / grain_r) < 4 * target.threads:
             grain_r //= 2
@@ -112,7 +114,7 @@ class TiledSpace(SearchSpace):
             even = nest.rows % rows == 0 and nest.columns % (vectors * lanes) == 0
             if even and reads_besides(task.workload, nest):
                 # A chunk that the second-level cache keeps until its epilogue is done.
-                most = max(1, (target.l2 or 262144) // 16 // (4 * rows * vectors * lanes))
+                most = max(1, target.second_cache // 16 // (4 * rows * vectors * lanes))
                 down = even_part(row_tiles, min(grain_r, most))
                 across = even_part(column_tiles, min(grain_c, max(1, most // down)))
                 chosen |= {"epilogue": "chunk", "row_tiles": down, "column_tiles": across}
@@ -249,7 +251,7 @@ def _bordered(
     chosen: dict[str, ParameterValue] = {
         "rows": rows,
         "padding": "border",
-        "band": max([d for d in _divisors(nest) if d <= most], default=1),
+        "band": max([d for d in _bands(nest) if d <= most], default=1),
         "row_tiles": _powers(ceil(nest.rows / rows))[-1],
     }
     if "unroll_window" in options:
@@ -277,7 +279,7 @@ def _register_tile(nest: Tiled, target: Target) -> tuple[int, int]:
             step = multiply + load / 8
             if panel > (target.l1 or 32768) // 2:
                 step = max(step, 2.0 * vectors)  # streamed from the second-level cache
-            if panel > (target.l2 or 262144) * 3 // 4:
+            if panel > target.second_cache * 3 // 4:
                 step = max(step, 4.0 * vectors)  # or from beyond it
             tiles = ceil(nest.rows / rows) * ceil(nest.columns / (vectors * lanes))
             # Threads work until the last of them is done.
@@ -289,10 +291,9 @@ def _register_tile(nest: Tiled, target: Target) -> tuple[int, int]:
     return best[2], best[3]
 
 
-def _divisors(nest: Tiled) -> list[int]:
+def _bands(nest: Tiled) -> list[int]:
     """How many rows of the image one chunk may take: what divides them, so that none is left."""
-    extent = nest.block.axes[nest.outer[-1]].extent
-    return [d for d in range(1, min(extent, 64) + 1) if extent % d == 0]
+    return divisors(nest.block.axes[nest.outer[-1]].extent, MAX_BAND)
 
 
 def _powers(limit: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from search_spaces.cpu.loops import cut_tails, fused, in_registers, index_map
+from search_spaces.cpu.loops import cut_tails, fused, in_registers, index_map, reduced_in_registers
 from search_spaces.cpu.structure import Tiled, stored_vector
 from search_spaces.task import Parameters, Target, Task
 
@@ -262,14 +262,11 @@ class TiledSchedule:
             columns = sch.split(columns[0], [self.vectors, self.lanes], preserve_unit_iters=True)
         cv, cl = columns
         window = reduced[:-1]
-        sch.reorder(*window, last, step, *spatial, cv, cl)
-        in_registers(sch, [step, *spatial, cv, cl])
-        first = window[0] if window else last
+        outer = [*window, last]
         if p.get("unroll_window", False):
-            for loop in [*window, last]:
+            for loop in outer:
                 sch.unroll(loop)
-        init = sch.decompose_reduction(anchor, first)
-        in_registers(sch, sch.get_loops(init)[-(len(spatial) + 2) :])
+        reduced_in_registers(sch, anchor, outer, [step], [*spatial, cv, cl])
 
     def _pad(self, padding: Any, chunk: Any) -> None:
         """Pad inside the parallel chunk, or once for the whole input."""

@@ -10,6 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
+from search_spaces.cpu.registers import divisors
 from search_spaces.cpu.winograd_function import BT, Image, Tiling, image_of, rewritten
 from search_spaces.cpu.winograd_schedule import WinogradSchedule
 from search_spaces.task import Parameters, ParameterValue, Target, Task
@@ -65,10 +66,10 @@ class WinogradSpace(SearchSpace):
         image = _image(task)
         kernels = {m: 4 * (m + 2) ** 2 * image.channels * image.outputs for m in BT}
         # Transformed kernels come from memory: where they are large, fewer are better.
-        size = max(m for m in BT if kernels[m] < 16 * (target.l2 or 262144) or m == min(BT))
+        size = max(m for m in BT if kernels[m] < 16 * target.second_cache or m == min(BT))
         down, across = image.tiles(size)
         # Kernels that are larger than the caches of one core are better read once.
-        phases = kernels[size] > 4 * (target.l2 or 262144) or down < 2 * target.threads
+        phases = kernels[size] > 4 * target.second_cache or down < 2 * target.threads
         band = 1
         for wider in (b for b in BANDS if down % b == 0):
             if (phases or down >= 2 * target.threads * wider) and band * across < 12:
@@ -130,8 +131,7 @@ def _image(task: Task) -> Image:
 
 def _panels(image: Image, target: Target) -> list[int]:
     """How many vectors may be one panel: what divides the outputs."""
-    vectors = image.outputs // image.nest.lanes(target)
-    return [v for v in range(1, MAX_VECTORS + 1) if vectors % v == 0]
+    return divisors(image.outputs // image.nest.lanes(target), MAX_VECTORS)
 
 
 def _tiling(task: Task, target: Target, p: Parameters) -> Tiling:

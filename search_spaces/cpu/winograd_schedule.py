@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search_spaces.cpu.loops import fused, in_registers
+from search_spaces.cpu.loops import fused, in_registers, reduced_in_registers
 from search_spaces.cpu.structure import even_part, stored_vector
 from search_spaces.cpu.winograd_function import Tiling
 from search_spaces.task import Parameters, Target
@@ -74,10 +74,7 @@ class WinogradSchedule:
         sch.compute_at(products, outer, preserve_unit_loops=True)
         *_, row, several, lane, depth = sch.get_loops(products)
         depth, step = sch.split(depth, [None, int(self.p["unroll"])])
-        sch.reorder(depth, step, row, several, lane)
-        in_registers(sch, [step, row, several, lane])
-        init = sch.decompose_reduction(products, depth)
-        in_registers(sch, sch.get_loops(init)[-3:])
+        reduced_in_registers(sch, products, [depth], [step], [row, several, lane])
 
     def _tiles(self, tiles: Any, rows: Any, chunk: Any) -> None:
         """Transform each tile in registers, a vector of channels at a time."""
