@@ -25,17 +25,15 @@ def walk(
     Each space sees what the ones before it made.
     """
     made: dict[str, Mapping[str, Any]] = {}
-    early = True
-    for space in graph_spaces():
-        if early and space.laid_out and lay_out is not None:
+    spaces = graph_spaces()
+    for late in (False, True):
+        if late and lay_out is not None:
             module = lay_out(module)
-        early = early and not space.laid_out
-        parameters = decide(space, module)
-        if parameters:
-            module = space.apply(module, target, parameters)
-            made[space.name] = {"version": space.version, "parameters": dict(parameters)}
-    if early and lay_out is not None:
-        module = lay_out(module)
+        for space in (space for space in spaces if space.laid_out is late):
+            parameters = decide(space, module)
+            if parameters:
+                module = space.apply(module, target, parameters)
+                made[space.name] = {"version": space.version, "parameters": dict(parameters)}
     return module, made
 
 

@@ -15,16 +15,11 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
+from search_spaces.cpu.structure import LEAST_VECTOR
 from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
 from search_spaces.graph.grouping import as_one_kernel
 from search_spaces.graph.rewriting import Emit, Graph, Place, Places, Rewrite, See
 from search_spaces.task import Target
-
-LEAST = 4
-"""Keys, and columns of the values, come in multiples of this: a short vector."""
-
-SECOND_LEVEL = 262144
-"""Bytes of a core's second cache where the target does not know them."""
 
 _MOVES = ("permute_dims", "reshape", "strided_slice", "expand_dims", "squeeze")
 
@@ -64,7 +59,7 @@ def _pays(graph: Graph, found: _Attention, target: Target) -> bool:
     Smaller ones are read again as fast from there.
     """
     scores = 4 * prod(shape_of(found.weights) or ())
-    return scores > target.threads * (target.l2 or SECOND_LEVEL)
+    return scores > target.threads * target.second_cache
 
 
 def _kind(graph: Graph, found: _Attention) -> str:
@@ -83,7 +78,7 @@ def _attention(graph: Graph, product: Any) -> _Attention | None:
     shape, values = shape_of(weights), shape_of(call.args[1])
     if shape is None or values is None or len(shape) < 3 or shape[:-2] != values[:-2]:
         return None
-    if shape[-1] % LEAST or values[-1] % LEAST or graph.only_user(weights) is None:
+    if shape[-1] % LEAST_VECTOR or values[-1] % LEAST_VECTOR or graph.only_user(weights) is None:
         return None
     if int(softmax.attrs.axis) not in (-1, len(shape) - 1):
         return None

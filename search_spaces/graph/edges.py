@@ -41,26 +41,19 @@ class EdgeSpace(Places):
             readers = _fused_after(graph, var)
             if readers:
                 sizes = "x".join(map(str, shape_of(var) or ()))
-                kind = f"{_operator(graph, var)} | {', '.join(readers)} {sizes}"
+                kind = f"{graph.operator(var)} | {', '.join(readers)} {sizes}"
                 found[var] = Place({var: apart(graph, var)}, kind, pays=False)
         return found
 
 
-def _operator(graph: Graph, var: Any) -> str:
-    """The operator whose result ``var`` is, "" where it is none."""
-    value = graph.values[var]
-    name = getattr(getattr(value, "op", None), "name", "")
-    return str(name).removeprefix("relax.")
-
-
 def _fused_after(graph: Graph, var: Any) -> list[str]:
     """The operators that TVM fuses to the one that ``var`` is the result of, by their order."""
-    own = _operator(graph, var)
+    own = graph.operator(var)
     if (own not in _ANCHORS and own not in _FUSED) or shape_of(var) is None:
         return []
     readers = []
     for user in graph.users[var]:
-        name = _operator(graph, user)
+        name = graph.operator(user)
         follows = name in _FUSED and shape_of(user) == shape_of(var)
         if follows or (name in _READERS and own in _FUSED):
             readers.append(name)

@@ -13,7 +13,8 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from search_spaces.graph.expressions import array, dtype_of, is_constant, mapped, shape_of
+from search_spaces.cpu.structure import LEAST_VECTOR
+from search_spaces.graph.expressions import dtype_of, is_constant, mapped, shape_of
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
 
 ELEMENTWISE = (
@@ -53,9 +54,9 @@ def as_one_kernel(
     them is computed there once more. ``instead`` makes the values of some of them anew, inside of
     the function. ``name`` becomes that of the kernel.
     """
-    outside = _read(graph, members)
 
     def rewrite(emit: Emit, see: See) -> Any:
+        outside = _read(graph, members)
         parameters = [relax.Var(f"p{i}", expr.ty) for i, expr in enumerate(outside)]
         inside: dict[Any, Any] = dict(zip(outside, parameters, strict=True))
         builder = relax.BlockBuilder()
@@ -87,7 +88,7 @@ def _read(graph: Graph, members: Sequence[Any]) -> list[Any]:
     found: dict[Any, None] = {}
 
     def note(leaf: Any) -> Any:
-        weight = is_constant(leaf) and array(leaf).ndim > 0
+        weight = is_constant(leaf) and shape_of(leaf) != []
         if weight or (isinstance(leaf, relax.Var) and leaf not in own):
             found[leaf] = None
         return leaf
@@ -95,6 +96,20 @@ def _read(graph: Graph, members: Sequence[Any]) -> list[Any]:
     for var in members:
         mapped(graph.values[var], note)
     return list(found)
+
+
+def convolution(graph: Graph, expr: Any) -> Any:
+    """The call of a convolution that may be part of a kernel; None for anything else.
+
+    Its images have the channels last, its weights are constants. They are not filled up to whole
+    vectors, as where it stands alone: so its channels have to be multiples of a short one.
+    """
+    call = graph.call(expr, "nn.conv2d")
+    if call is None or call.attrs.data_layout != "NHWC" or call.attrs.kernel_layout != "HWIO":
+        return None
+    if not is_constant(call.args[1]) or dtype_of(expr) != "float32":
+        return None
+    return None if (shape_of(expr) or [1])[-1] % LEAST_VECTOR else call
 
 
 def followers(graph: Graph, var: Any) -> list[Any]:

@@ -55,12 +55,20 @@ class Graph:
             for read in _variables(value):
                 self.users.setdefault(read, []).append(var)
 
+    def value(self, expr: Any) -> Any:
+        """What is bound to ``expr``, if it is a variable of "main"; else itself."""
+        return self.values.get(expr, expr) if isinstance(expr, relax.Var) else expr
+
+    def operator(self, expr: Any) -> str:
+        """The name, without "relax.", of the operator that ``expr`` calls; "" for anything else."""
+        value = self.value(expr)
+        if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op):
+            return str(value.op.name).removeprefix("relax.")
+        return ""
+
     def call(self, expr: Any, *names: str) -> Any:
         """The call of one of the operators ``names`` that ``expr`` is; None for anything else."""
-        value = self.values.get(expr, expr) if isinstance(expr, relax.Var) else expr
-        if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op):
-            return value if value.op.name.removeprefix("relax.") in names else None
-        return None
+        return self.value(expr) if self.operator(expr) in names else None
 
     def by_columns(self, var: Any, name: str, columns: int) -> tuple[Any, Any] | None:
         """The only user of ``var`` and its other operand, in numpy.

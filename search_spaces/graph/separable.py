@@ -11,13 +11,10 @@ from typing import Any
 
 from tvm import relax
 
-from search_spaces.graph.expressions import dtype_of, is_constant, shape_of
-from search_spaces.graph.grouping import ELEMENTWISE, as_one_kernel, followers
+from search_spaces.graph.expressions import is_constant, shape_of
+from search_spaces.graph.grouping import ELEMENTWISE, as_one_kernel, convolution, followers
 from search_spaces.graph.rewriting import Graph, Place, Places
 from search_spaces.task import Target
-
-LEAST = 4
-"""Channels come in multiples of this, on both sides: a short vector."""
 
 
 class SeparableSpace(Places):
@@ -52,7 +49,7 @@ def _kind(graph: Graph, members: Sequence[Any]) -> str:
 
 def _members(graph: Graph, pointwise: Any) -> list[Any] | None:
     """The variables that become one kernel with the pointwise convolution ``pointwise``, if any."""
-    call = _convolution(graph, pointwise)
+    call = convolution(graph, pointwise)
     if call is None or not _is_pointwise(call):
         return None
     between = _between(graph, call.args[0])
@@ -65,16 +62,6 @@ def _members(graph: Graph, pointwise: Any) -> list[Any] | None:
     if graph.results & set(between):
         return None
     return [var for var in graph.values if var in own] + followers(graph, pointwise)
-
-
-def _convolution(graph: Graph, expr: Any) -> Any:
-    call = graph.call(expr, "nn.conv2d")
-    if call is None or call.attrs.data_layout != "NHWC" or call.attrs.kernel_layout != "HWIO":
-        return None
-    if not is_constant(call.args[1]) or dtype_of(expr) != "float32":
-        return None
-    channels = (shape_of(expr) or [1])[-1]
-    return None if channels % LEAST else call
 
 
 def _is_pointwise(call: Any) -> bool:
@@ -97,7 +84,7 @@ def _between(graph: Graph, data: Any) -> set[Any] | None:
         if not isinstance(var, relax.Var) or shape_of(var) != shape:
             return None
         found.add(var)
-        call = _convolution(graph, var)
+        call = convolution(graph, var)
         if call is not None:
             groups = int(call.attrs.groups)
             if depthwise is not None or groups != (shape or [0])[-1] or groups == 1:

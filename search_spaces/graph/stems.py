@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from search_spaces.graph.expressions import dtype_of, is_constant, shape_of
-from search_spaces.graph.grouping import as_one_kernel, followers
+from search_spaces.graph.expressions import shape_of
+from search_spaces.graph.grouping import as_one_kernel, convolution, followers
 from search_spaces.graph.rewriting import Graph, Place, Places
 from search_spaces.task import Target
-
-LEAST = 4
-"""Channels that come out, in multiples of this: a short vector."""
 
 MOST_CHANNELS = 4
 """Images have few channels: with more of them, vectors of what was turned around pay."""
@@ -39,15 +36,11 @@ class StemSpace(Places):
 
 def _members(graph: Graph, var: Any) -> list[Any]:
     """The variables that become one kernel with the convolution ``var``; none if it reads on."""
-    call = graph.call(var, "nn.conv2d")
-    if call is None or call.attrs.data_layout != "NHWC" or dtype_of(var) != "float32":
+    call = convolution(graph, var)
+    if call is None or int(call.attrs.groups) != 1:
         return []
-    image, kernel = call.args
-    turned = graph.call(image, "permute_dims")
+    image = call.args[0]
     channels = (shape_of(image) or [0])[-1]
-    if turned is None or graph.only_user(image) is None or channels > MOST_CHANNELS:
+    if graph.call(image, "permute_dims") is None or channels > MOST_CHANNELS:
         return []
-    # Weights are filled up to whole vectors only where the convolution stands alone.
-    if not is_constant(kernel) or (shape_of(var) or [1])[-1] % LEAST or int(call.attrs.groups) != 1:
-        return []
-    return [image, var, *followers(graph, var)]
+    return [] if graph.only_user(image) is None else [image, var, *followers(graph, var)]
