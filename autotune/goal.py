@@ -13,11 +13,8 @@ from autotune.bench.peers import PEERS, peer_named
 from autotune.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from autotune.bench.peers import Arrays
     from autotune.frontends.base import ImportedModel
-
-    Arrays = dict[str, np.ndarray]
 
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 

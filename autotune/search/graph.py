@@ -157,23 +157,22 @@ class GraphSearch:
         from optuna.trial import create_trial
 
         trial = study.ask() if point is None else None
+        given = point or {}
         distributions: dict[str, BaseDistribution] = {}
         params: Point = {}
 
         def decide(space: GraphSpace, module: Any) -> Parameters:
-            own = {
-                f"{space.name}/{name}": distribution
-                for name, distribution in space.parameters(module, self.target).items()
-            }
-            distributions.update(own)
-            if trial is not None:
-                params.update((key, suggest(trial, key, one)) for key, one in own.items())
-            else:
-                default = space.default(module, self.target)
-                told = {f"{space.name}/{name}": value for name, value in default.items()}
-                told |= {key: point[key] for key in own if point and key in point}
-                params.update(told)
-            return {key.removeprefix(f"{space.name}/"): params[key] for key in own}
+            default = space.default(module, self.target) if trial is None else {}
+            chosen: dict[str, Any] = {}
+            for name, distribution in space.parameters(module, self.target).items():
+                key = f"{space.name}/{name}"
+                distributions[key] = distribution
+                if trial is not None:
+                    params[key] = suggest(trial, key, distribution)
+                else:
+                    params[key] = given.get(key, default[name])
+                chosen[name] = params[key]
+            return chosen
 
         def laid_out(module: Any) -> Any:
             early = key_of(params)  # late spaces are asked after this

@@ -132,8 +132,13 @@ class SearchState:
     @property
     def latency(self) -> float:
         """The sum of calls × best seconds over the tasks measured so far."""
-        timed = ((task.study.task.calls, task.seconds) for task in self.tasks)
-        return sum(calls * seconds[0] for calls, seconds in timed if seconds)
+        return sum(calls * best for calls, best, _ in self.timed)
+
+    @property
+    def timed(self) -> list[tuple[int, float, float]]:
+        """Of each task measured so far: calls, and seconds of the best and of the default."""
+        found = ((task.study.task.calls, task.seconds) for task in self.tasks)
+        return [(calls, *seconds) for calls, seconds in found if seconds is not None]
 
     @property
     def elapsed(self) -> float:

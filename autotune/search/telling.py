@@ -11,14 +11,7 @@ from tuning_db.database import TuningDatabase
 
 def progress_of(state: SearchState, stage: Stage, task: TaskState) -> Progress:
     """What is told after a measurement of ``task``."""
-    latency = baseline = 0.0
-    measured = 0
-    for each in state.tasks:
-        seconds = each.seconds
-        if seconds is not None:
-            measured += 1
-            latency += each.study.task.calls * seconds[0]
-            baseline += each.study.task.calls * seconds[1]
+    timed = state.timed
     budget, done, elapsed = state.settings.budget, state.done, state.elapsed
     bounds = []
     if budget.trials is not None:
@@ -33,9 +26,9 @@ def progress_of(state: SearchState, stage: Stage, task: TaskState) -> Progress:
         elapsed=elapsed,
         left=min(bounds) if bounds and stage == "search" else None,
         rate=state.new / elapsed if elapsed > 0 else 0.0,
-        latency=latency,
-        baseline=baseline,
-        tasks_measured=measured,
+        latency=sum(calls * best for calls, best, _ in timed),
+        baseline=sum(calls * default for calls, _, default in timed),
+        tasks_measured=len(timed),
         tasks=len(state.tasks),
         failures=state.failures,
     )
