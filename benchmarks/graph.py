@@ -69,7 +69,9 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     databases: dict[str, Path] = {}
     if options.trials:
         plain = optimise(imported, target, {})
-        fused = {PLAIN: plain, **_searched(imported, plain, made, target, options, databases)}
+        databases = {each: options.work / name / f"{each}.db" for each in (PLAIN, SEARCHED)}
+        best = _searched(imported, plain, made, target, options.trials, databases)
+        fused = {PLAIN: plain, SEARCHED: best}
     else:
         fused = {
             variant: made if variant == DEFAULT else optimise(imported, target, choices)
@@ -134,13 +136,8 @@ print(status("VmHWM") - before)
 
 
 def _searched(
-    imported: Any,
-    plain: Any,
-    made: Any,
-    target: Any,
-    options: argparse.Namespace,
-    databases: dict[str, Path],
-) -> dict[str, Any]:
+    imported: Any, plain: Any, made: Any, target: Any, trials: int, databases: Mapping[str, Path]
+) -> Any:
     """The searched graph, as ``tune --graph`` keeps it; fills its database and the plain one."""
     from autotune.database import open_database
     from autotune.frontends.sampling import random_inputs
@@ -148,27 +145,21 @@ def _searched(
     from autotune.measure.local import LocalRunner
     from autotune.search.settings import SearchSettings
 
-    folder = options.work / plain.name
-    folder.mkdir(parents=True, exist_ok=True)
-    found = {}
+    for path in databases.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
     with LocalRunner(target) as runner:
-        for variant, one in ((PLAIN, plain), (SEARCHED, made)):
-            path = databases[variant] = folder / f"{variant}.db"
-            path.unlink(missing_ok=True)
-            with open_database(path) as opened:
-                spent, choice = 0, None
-                if variant == SEARCHED:
-                    _tune(one, target, runner, opened, options.trials // 4)
-                    choice = search_graph(imported, target, runner, opened, SearchSettings(), _say)
-                    one = made if choice is None else choice.winner.fused
-                    spent = _others(opened, one, target)
-                _tune(one, target, runner, opened, options.trials - spent)
-                if choice is not None:
-                    outcome = confirmed(choice, opened, random_inputs(imported.inputs, 0), _say)
-                    one = (choice.winner if outcome.kept else choice.default).fused
-            if variant == SEARCHED:
-                found[variant] = one
-    return found
+        with open_database(databases[PLAIN]) as opened:
+            _tune(plain, target, runner, opened, trials)
+        with open_database(databases[SEARCHED]) as opened:
+            _tune(made, target, runner, opened, trials // 4)
+            choice = search_graph(imported, target, runner, opened, SearchSettings(), _say)
+            best = made if choice is None else choice.winner.fused
+            _tune(best, target, runner, opened, trials - _others(opened, best, target))
+            if choice is None:
+                return best
+            outcome = confirmed(choice, opened, random_inputs(imported.inputs, 0), _say)
+            return (choice.winner if outcome.kept else choice.default).fused
 
 
 def _tune(fused: Any, target: Any, runner: Any, database: Any, trials: int) -> None:
@@ -176,10 +167,12 @@ def _tune(fused: Any, target: Any, runner: Any, database: Any, trials: int) -> N
     from autotune.search.loop import tune_tasks
     from autotune.search.settings import SearchSettings
     from search_spaces.registry import schedulable
+    from tuning_db.records import ModelRow
 
     tasks = [task for task in fused.tasks if schedulable(task, target)]
     settings = SearchSettings(budget=Budget(max(trials, len(tasks))))
-    tune_tasks(tasks, target, runner, database, settings)
+    row = ModelRow(fused.digest, fused.name)  # what is confirmed is noted with the model
+    tune_tasks(tasks, target, runner, database, settings, model=row)
 
 
 def _others(database: Any, fused: Any, target: Any) -> int:

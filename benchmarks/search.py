@@ -108,37 +108,45 @@ def run(options: argparse.Namespace, content: dict[str, Any]) -> None:
     ):
         engines: dict[str, Engine] = {}
         # The model takes longest by far: what the tasks gave is written before.
-        for group in ([n for n in workloads if n in WORKLOADS], [MODEL]):
-            names = [name for name in group if name in workloads]
+        for names in ([n for n in workloads if n != MODEL], [n for n in workloads if n == MODEL]):
             engines.update((name, Engine(runner)) for name in names)
-            found: dict[str, dict[str, list[Searcher]]] = {}
-            for name, seed, sampler in turns(options, names):
-                print(f"{name}: {sampler}, seed {seed}", file=sys.stderr, flush=True)
-                teachers = (
-                    _database(folder, other, "cost-model", seed)
-                    for other in engines
-                    if other != name
-                )
-                searcher = searched(
-                    workloads[name],
-                    engines[name],
-                    sampler,
-                    _database(folder, name, sampler, seed),
-                    trials=options.trials if name in WORKLOADS else options.model_trials,
-                    batch=options.batch,
-                    seed=seed,
-                    taught=[path for path in teachers if sampler == TRANSFER and path.exists()],
-                )
-                found.setdefault(name, {}).setdefault(sampler, []).append(searcher)
+            found = searches(options, names, workloads, engines, folder)
             for name in names:
-                tasks = workloads[name]
                 rest = [(workloads[other], engines[other]) for other in engines if other != name]
                 content["workloads"][name] = {
-                    **figures(tasks, engines[name], found[name]),
-                    "cost_model": judged(tasks, engines[name], rest),
+                    **figures(workloads[name], engines[name], found[name]),
+                    "cost_model": judged(workloads[name], engines[name], rest),
                 }
                 write_json(options.json, content)
     content["busy_cores_of_others"] = others.cores
+
+
+def searches(
+    options: argparse.Namespace,
+    names: Sequence[str],
+    workloads: dict[str, list[Any]],
+    engines: dict[str, Engine],
+    folder: str,
+) -> dict[str, dict[str, list[Searcher]]]:
+    """Search each of ``names``, by workload and sampler; "transfer" is taught by all others."""
+    found: dict[str, dict[str, list[Searcher]]] = {}
+    for name, seed, sampler in turns(options, names):
+        print(f"{name}: {sampler}, seed {seed}", file=sys.stderr, flush=True)
+        teachers = (
+            _database(folder, other, "cost-model", seed) for other in engines if other != name
+        )
+        searcher = searched(
+            workloads[name],
+            engines[name],
+            sampler,
+            _database(folder, name, sampler, seed),
+            trials=options.trials if name in WORKLOADS else options.model_trials,
+            batch=options.batch,
+            seed=seed,
+            taught=[path for path in teachers if sampler == TRANSFER and path.exists()],
+        )
+        found.setdefault(name, {}).setdefault(sampler, []).append(searcher)
+    return found
 
 
 def turns(options: argparse.Namespace, names: Sequence[str]) -> list[tuple[str, int, str]]:
