@@ -60,6 +60,16 @@ def lowered(module: Any, target: Target) -> Any:
         return lower(module, target)
 
 
+def fused(module: Any, target: Target) -> Any:
+    """A laid out module after the passes that fuse it."""
+    import tvm
+
+    from autotune.graph.pipeline import fuse
+
+    with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
+        return fuse(module, target)
+
+
 def tasks_of(module: Any, target: Target) -> tuple[Task, ...]:
     """The tasks of a Relax module after the graph passes."""
     from autotune.graph.tasks import extract_tasks

@@ -22,7 +22,7 @@ from search_spaces.graph.parallel import ParallelSpace
 from search_spaces.graph.registry import graph_spaces
 from search_spaces.task import Target
 from tests.compiler.graphs import ops, same
-from tests.compiler.models import Maker, relax_model, tasks_of
+from tests.compiler.models import Maker, fused, relax_model, tasks_of
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +177,9 @@ def test_what_does_not_fit_is_left_alone(case: str, target: Target) -> None:
 
 
 def test_what_an_edge_is_cut_between_is_not_fused(target: Target) -> None:
-    import tvm
     from tvm import relax
 
-    from autotune.graph.pipeline import fuse, lay_out
+    from autotune.graph.pipeline import lay_out
 
     op = relax.op
 
@@ -197,9 +196,7 @@ def test_what_an_edge_is_cut_between_is_not_fused(target: Target) -> None:
         late = lay_out(module)
         found = space.parameters(late, target)
         assert cut in found or not cut
-        late = space.apply(late, target, {name: name == cut for name in found})
-        with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
-            return fuse(late, target)
+        return fused(space.apply(late, target, {name: name == cut for name in found}), target)
 
     space = EdgeSpace()
     module = relax_model([(2, 5, 16)], model)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autotune.target import named, native
-from autotune.testing.spaces import Judge, SearchSpaceTestCase, candidate_of
+from autotune.testing.spaces import Judge, candidate_of
 from search_spaces.base import SearchSpace
 from search_spaces.cpu.attention import AttentionSpace, attention_of
 from search_spaces.cpu.separable import SeparableSpace, separable_of
@@ -17,9 +17,8 @@ from search_spaces.graph.base import GraphSpace
 from search_spaces.registry import spaces_for
 from search_spaces.task import Target, Task
 from tests.compiler.graphs import same
-from tests.compiler.models import Maker, relax_model
-
-THREADS = 2
+from tests.compiler.models import Maker, fused, relax_model
+from tests.compiler.our_spaces import THREADS, OurSpace
 
 
 def heads(
@@ -85,13 +84,9 @@ def grouped(space: GraphSpace, module: Any, target: Target) -> Any:
 
 
 def tasks_made(space: GraphSpace, module: Any, target: Target) -> list[Task]:
-    import tvm
-
-    from autotune.graph.pipeline import fuse
     from autotune.graph.tasks import extract_tasks
 
-    with tvm.target.Target(target.tvm()), tvm.transform.PassContext(opt_level=3):
-        return list(extract_tasks(fuse(grouped(space, module, target), target))[0])
+    return list(extract_tasks(fused(grouped(space, module, target), target))[0])
 
 
 ATTENTIONS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
@@ -204,23 +199,13 @@ def test_what_others_read_is_not_hidden_in_a_kernel() -> None:
     assert not separable.SeparableSpace().parameters(module, target)
 
 
-@pytest.fixture(scope="module")
-def here() -> Target:
-    return native(THREADS)
-
-
 def every_task(space: GraphSpace, models: Sequence[Any], target: Target) -> list[Task]:
     found = [task for model in models for task in tasks_made(space, model, target)]
     return [t for t in found if attention_of(t.workload) or separable_of(t.workload)]
 
 
-class TestAttentionSpace(SearchSpaceTestCase):
+class TestAttentionSpace(OurSpace):
     candidates = 4
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def target(cls, here: Target) -> Target:
-        return here
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -234,13 +219,8 @@ class TestAttentionSpace(SearchSpaceTestCase):
         return every_task(attention.AttentionSpace(), models, target)
 
 
-class TestSeparableSpace(SearchSpaceTestCase):
+class TestSeparableSpace(OurSpace):
     candidates = 4
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def target(cls, here: Target) -> Target:
-        return here
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from autotune.target import named, native
-from autotune.testing.spaces import Judge, SearchSpaceTestCase, candidate_of, draw, refused
+from autotune.testing.spaces import Judge, candidate_of, draw, refused
 from search_spaces.base import InvalidParameters, SearchSpace
 from search_spaces.cpu.plain import PlainSpace
 from search_spaces.cpu.rowwise import RowwiseSpace
@@ -43,9 +43,9 @@ from tests.compiler.functions import (
     transpose,
 )
 from tests.compiler.models import tasks_of
+from tests.compiler.our_spaces import THREADS, OurSpace
 
 SPACES: tuple[SearchSpace, ...] = (TiledSpace(), WinogradSpace(), RowwiseSpace(), PlainSpace())
-THREADS = 2
 
 
 # -- the contract
@@ -56,16 +56,7 @@ def here() -> Target:
     return native(THREADS)
 
 
-class _OurSpace(SearchSpaceTestCase):
-    candidates = 2
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def target(cls, here: Target) -> Target:
-        return here
-
-
-class TestTiledSpace(_OurSpace):
+class TestTiledSpace(OurSpace):
     @pytest.fixture(scope="class")
     @classmethod
     def space(cls) -> SearchSpace:
@@ -84,7 +75,7 @@ class TestTiledSpace(_OurSpace):
         return _matched(TiledSpace(), models, target)
 
 
-class TestWinogradSpace(_OurSpace):
+class TestWinogradSpace(OurSpace):
     @pytest.fixture(scope="class")
     @classmethod
     def space(cls) -> SearchSpace:
@@ -127,7 +118,7 @@ def test_a_rewritten_function_is_replayed_by_the_space_that_rewrote_it(here: Tar
         replay(task, here, json.dumps(stored))
 
 
-class TestRowwiseSpace(_OurSpace):
+class TestRowwiseSpace(OurSpace):
     @pytest.fixture(scope="class")
     @classmethod
     def space(cls) -> SearchSpace:
@@ -146,7 +137,7 @@ class TestRowwiseSpace(_OurSpace):
         return _matched(RowwiseSpace(), models, target)
 
 
-class TestPlainSpace(_OurSpace):
+class TestPlainSpace(OurSpace):
     @pytest.fixture(scope="class")
     @classmethod
     def space(cls) -> SearchSpace:
