@@ -26,6 +26,7 @@ from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import LONG, NAMES, model
 from benchmarks.options import several
+from search_spaces.graph.layouts import BLOCKED, CHANNELS_LAST
 
 PLAIN, DEFAULT, SEARCHED = "plain", "default", "searched"
 AIM = 1.10
@@ -38,15 +39,21 @@ TOLERANCE = 1e-4
 def variants(default: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The choices to build with, by name; a space that finds nothing has no build of its own.
 
-    "graph.edges" has none either: all of its edges cut would be a model without any fusion.
+    "graph.edges" has none either: all of its edges cut would be a model without any fusion. Where
+    layouts can be chosen, all that can be are in blocks.
     """
     found: dict[str, Mapping[str, Any]] = {PLAIN: {}}
     for name, told in default.items():
         if name != "graph.edges":
-            found[name] = {name: {**told, "parameters": dict.fromkeys(told["parameters"], True)}}
-    if any(value for told in default.values() for value in told["parameters"].values()):
+            every = {place: _other(value) for place, value in told["parameters"].items()}
+            found[name] = {name: {**told, "parameters": every}}
+    if any(chosen(default).values()):
         found[DEFAULT] = default
     return found
+
+
+def _other(value: Any) -> Any:
+    return True if isinstance(value, bool) else BLOCKED if value == CHANNELS_LAST else value
 
 
 def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -105,7 +112,11 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
 def chosen(spaces: Mapping[str, Any]) -> dict[str, list[str]]:
     """The places that were rewritten, by graph space."""
     found = {
-        name: [place for place, value in told["parameters"].items() if value]
+        name: [
+            place if value is True else f"{place}: {value}"
+            for place, value in told["parameters"].items()
+            if value is True or (isinstance(value, str) and value != CHANNELS_LAST)
+        ]
         for name, told in spaces.items()
     }
     return {name: places for name, places in found.items() if places}

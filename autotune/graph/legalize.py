@@ -8,6 +8,7 @@ import numpy as np
 from tvm import relax, te, tirx, topi
 
 from autotune.graph import elementary
+from autotune.graph.blocked import blocked_convolution, can_be_blocked
 from autotune.graph.elementary import Legaliser
 from autotune.graph.groups import merged_groups
 from search_spaces.graph.expressions import array, is_constant, shape_of
@@ -70,8 +71,10 @@ def _cropped(full: te.Tensor, kept: int) -> te.Tensor:
 
 
 def _conv2d(builder: Any, call: Any, target: Target) -> Any:
-    """Convolution in NHWC with HWIO weights as one reduction; anything else stays with TOPI."""
+    """Convolution in NHWC, or in blocks, as one reduction; anything else stays with TOPI."""
     a = call.attrs
+    if can_be_blocked(call):
+        return blocked_convolution(builder, call)
     if a.data_layout != "NHWC" or a.kernel_layout != "HWIO":
         return builder.call_te(
             topi.nn.conv,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.graph.choices import LayOut, walk
 from autotune.measure.base import Runner
 from autotune.search.budget import Budget
+from autotune.search.chains import best_along
 from autotune.search.guides import FAILED
 from autotune.search.knowledge import Knowledge
 from autotune.search.loop import tune_tasks
@@ -45,6 +46,9 @@ the default alone where nothing else is known of the tasks of the default graph 
 WORTH_IT = 0.995
 """Of the time of the default graph; what promises less is not worth a confirmation, and no single
 change is worth to be made."""
+
+Chain = dict[str, list[Any]]
+"""The values of places that follow each other, by their names in a point."""
 
 Fuse = Callable[[Any, Choices], "FusedModel"]
 """What a module becomes that graph spaces made by these choices."""
@@ -93,13 +97,15 @@ class GraphSearch:
         """The best of up to ``trials`` graphs; None where there is nothing to choose.
 
         The default comes first, then what differs from it in all places of a space, then in one
-        place each; what these promise together is looked at, and what is left goes to TPE. Once
+        place each; along chains of places neighbours are changed together, too, which tells what
+        the whole chain should be. What all of these promise together is looked at, and what is left
+        goes to TPE. Once
         ``seconds`` went by after the default no other graph is begun, but for that of what is
         better so far. ``told`` is called after each.
         """
         from optuna.samplers import TPESampler
 
-        default, flips = self._default()
+        default, flips, chains = self._default()
         if not default:
             return None
         study = quiet_study(TPESampler(seed=self.seed))
@@ -116,6 +122,18 @@ class GraphSearch:
             # Many small gains are luck of the measurements, and do not add up.
             if found.seconds < WORTH_IT * base.seconds:
                 better.update(flip)
+
+        def looked(change: Point) -> float:
+            if len(self.trials) >= trials - 1 or time.monotonic() > until:
+                return math.inf
+            found = self._look(study, {**default, **change})
+            told(found)
+            return found.seconds
+
+        for chain in chains:
+            change = self._along(chain, default, base.seconds, looked)
+            if change and looked(change) < WORTH_IT * base.seconds:
+                better.update(change)
         told(self._look(study, {**default, **better}))
         for _ in range(trials - len(self.trials)):
             if time.monotonic() > until:
@@ -128,15 +146,58 @@ class GraphSearch:
         """The graph as it is without any search; only after ``run``."""
         return next(iter(self.trials.values()))
 
-    def _default(self) -> tuple[Point, list[Point]]:
-        """The default, and changes of it: every yes or no of one space, then each value of each."""
+    def _along(
+        self, chain: Chain, default: Point, base: float, looked: Callable[[Point], float]
+    ) -> Point:
+        """What differs from the default in the best values of ``chain``; empty: nothing.
+
+        Changes of one place are known, or are looked at; of two only the same value is, since
+        others act on each other no more than each acts on the default. What was not looked at
+        changes nothing.
+        """
+        keys = list(chain)
+        alone: dict[tuple[str, Any], float] = {}
+        for key, values in chain.items():
+            for value in values:
+                seconds = base if value == default[key] else looked({key: value})
+                alone[key, value] = seconds - base
+
+        def together(place: int, one: Any, other: Any) -> float:
+            key, following = keys[place], keys[place + 1]
+            if one != other or one == default[key] or other == default[following]:
+                return 0.0
+            found = pairs.get((key, one))
+            return 0.0 if found is None else found - base - alone[key, one] - alone[following, one]
+
+        pairs: dict[tuple[str, Any], float] = {}
+        for key, following in zip(keys, keys[1:], strict=False):
+            for value in chain[key]:
+                known = math.isfinite(alone[key, value])
+                if known and value != default[key] and value in chain[following]:
+                    seconds = looked({key: value, following: value})
+                    if math.isfinite(seconds) and math.isfinite(alone[following, value]):
+                        pairs[key, value] = seconds
+        best = best_along([chain[key] for key in keys], lambda i, v: alone[keys[i], v], together)
+        return {k: v for k, v in zip(keys, best, strict=True) if v != default[k]}
+
+    def _default(self) -> tuple[Point, list[Point], list[Chain]]:
+        """The default, changes of it (every yes or no of one space, then each value of each),
+        and the chains that there are."""
         default: Point = {}
+        chains: list[Chain] = []
         wholes: dict[str, Point] = {}
         every: list[Point] = []
 
         def decide(space: GraphSpace, module: Any) -> Parameters:
             chosen = space.default(module, self.target)
-            for name, distribution in space.parameters(module, self.target).items():
+            found = space.parameters(module, self.target)
+            chain = {
+                f"{space.name}/{name}": list(values_of(found[name]) or ())
+                for name in space.chain(module, self.target)
+            }
+            if len(chain) > 1:
+                chains.append(chain)
+            for name, distribution in found.items():
                 key = f"{space.name}/{name}"
                 default[key] = chosen[name]
                 others = [v for v in values_of(distribution) or () if v != chosen[name]]
@@ -147,7 +208,8 @@ class GraphSearch:
             return chosen
 
         walk(self.module, self.target, decide, self.lay_out)
-        return default, [whole for whole in wholes.values() if len(whole) > 1] + every
+        flips = [whole for whole in wholes.values() if len(whole) > 1] + every
+        return default, flips, chains
 
     def _look(self, study: Study, point: Point | None) -> GraphTrial:
         """The graph of ``point``, or of one that the sampler chooses, told to the study.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
+from search_spaces.cpu.blocked import channels_last
 from search_spaces.task import Access, Block, Target, Workload
 
 LEAST_VECTOR = 4
@@ -23,7 +24,11 @@ class Tiled:
     run time. ``padding`` is the index of the block that pads the data, or None. ``kept`` is how
     many columns later blocks read: fewer than there are where constant weights were filled up to
     whole vectors, so that no step of the reduction has a tail. ``group`` is how many columns next
-    to each other read the same data; 0 where all do.
+    to each other read the same data; 0 where all do. ``blocked`` is how many channels lie next to
+    each other where images are in blocks of them, 0 where all do; axis numbers and ``block`` are
+    then those of channels-last images. ``gathered`` is the position of the data whose elements
+    many steps of a window read, which may be copied so that each row of the product has its own;
+    None where there is no window.
     """
 
     anchor: int
@@ -38,6 +43,8 @@ class Tiled:
     broadcast: bool
     kept: int
     group: int = 0
+    blocked: int = 0
+    gathered: int | None = None
 
     def extent(self, axes: tuple[int, ...]) -> int:
         """Product of the extents of ``axes``."""
@@ -66,6 +73,8 @@ class Tiled:
         """Elements of one vector of columns: the widest that leaves no tail, if there is one."""
         if self.group:
             return even_part(self.group, target.lanes())
+        if self.blocked:
+            return even_part(self.blocked, target.lanes())
         best = target.vector_of(self.columns)
         if self.columns % best == 0:
             return best
@@ -103,6 +112,10 @@ def tiled(workload: Workload) -> Tiled | None:
     if len(reductions) != 1 or workload.outputs != 1:
         return None
     anchor = reductions[0]
+    blocked = 0
+    if workload.blocks[anchor].name == "blocked_conv":
+        blocked = workload.blocks[anchor].axes[4].extent
+        workload = channels_last(workload, anchor)
     block = workload.blocks[anchor]
     if len(block.writes) != 1 or not block.writes[0].plain:
         return None
@@ -119,7 +132,7 @@ def tiled(workload: Workload) -> Tiled | None:
         return None
     packed, staged = None, None
     broadcast = False
-    group = 0
+    group, gathered = 0, None
     for position, read in enumerate(block.reads):
         uses = column in read.axes
         contiguous = bool(read.dims) and read.dims[-1] == (column,)
@@ -138,6 +151,8 @@ def tiled(workload: Workload) -> Tiled | None:
                 return None
             staged = position
         broadcast = broadcast or not uses
+        if not uses and deep and not read.plain:
+            gathered = position
     rows = [axis for axis in order[:-1]]
     tile = _flattenable(block, rows)
     outer = tuple(axis for axis in rows if axis not in tile)
@@ -147,8 +162,9 @@ def tiled(workload: Workload) -> Tiled | None:
         if "pad" in before.name and any(w.buffer in read_buffers for w in before.writes):
             padding = index
     return Tiled(
-        anchor, block, column, tile, outer, reduced, packed, staged, padding, broadcast, kept, group
-    )
+        anchor, block, column, tile, outer, reduced, packed, staged, padding, broadcast, kept,
+        group, blocked, gathered,
+    )  # fmt: skip
 
 
 def _group(workload: Workload, anchor: int, read: Access, column: int) -> int:

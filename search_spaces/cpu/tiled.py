@@ -4,7 +4,10 @@ One schedule serves them all, because in NHWC they share a shape: rows (pixels, 
 matrix) by columns (channels, contiguous) over a reduction. A tile of ``rows`` x ``vectors``
 vector registers is kept in registers over the whole reduction (Goto and van de Geijn, "Anatomy of
 high-performance matrix multiplication", 2008); weights are packed at compile time so that each
-step of the reduction reads consecutive vectors.
+step of the reduction reads consecutive vectors. A convolution with a window reads its image where
+it lies ("direct"), or what each pixel needs is gathered first, a chunk at a time or once, which
+makes it a product of two matrices ("gemm"; im2col in Chellapilla et al., "High performance
+convolutional neural networks for document processing", 2006).
 """
 
 from __future__ import annotations
@@ -66,6 +69,8 @@ class TiledSpace(SearchSpace):
         if nest.padding is not None:
             places = ["band", "whole", "inline", *["border"] * _may_skip(nest, target)]
             found["padding"] = CategoricalDistribution(places)
+        if nest.gathered is not None:
+            found["algorithm"] = CategoricalDistribution(["direct", "gemm"])
         return found
 
     def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
@@ -122,6 +127,8 @@ class TiledSpace(SearchSpace):
             chosen["unroll_window"] = window * last * rows * vectors <= 128
             if chosen["unroll_window"]:
                 chosen["unroll"] = 1
+        if "algorithm" in options:
+            chosen["algorithm"] = "direct"
         if "padding" in options:
             # Inside a chunk the padded rows stay in the cache, but every chunk pads its own. What
             # only skips pixels is read where it is.
@@ -173,6 +180,7 @@ class TiledSpace(SearchSpace):
             "pad_band": float(p.get("padding") == "band"),
             "pad_whole": float(p.get("padding") == "whole"),
             "pad_border": float(p.get("padding") == "border"),
+            "gemm": float(p.get("algorithm") == "gemm"),
         }
 
     def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
@@ -199,6 +207,8 @@ def _check(nest: Tiled, target: Target, p: Parameters) -> None:
         raise InvalidParameters(f"{vectors} vectors do not divide a group")
     if nest.outer and nest.block.axes[nest.outer[-1]].extent % int(p["band"]):
         raise InvalidParameters(f"the rows are not a multiple of {p['band']}")
+    if p.get("algorithm") == "gemm" and p.get("padding", "band") not in ("band", "whole"):
+        raise InvalidParameters("what is gathered for a product holds its own padding")
     window = prod(nest.block.axes[axis].extent for axis in nest.reduced)
     if p.get("unroll_window", False):
         if window * rows * vectors > 512:

@@ -33,12 +33,15 @@ class TiledSchedule:
         anchor = blocks[nest.anchor]
         keep = {nest.anchor, len(names) - 1}
         padding = None
-        if nest.padding is not None and self.p["padding"] in ("band", "whole"):
+        gemm = self.p.get("algorithm") == "gemm"
+        if nest.padding is not None and not gemm and self.p["padding"] in ("band", "whole"):
             keep.add(nest.padding)
             padding = blocks[nest.padding]
         for index in range(len(names)):
             if index not in keep:
                 sch.compute_inline(blocks[index])
+        if gemm:
+            padding = sch.reindex(anchor, ("read", nest.gathered))
         packing = self._pack(anchor)
         if nest.anchor == len(names) - 1:
             # The accumulators live in registers, so something else must write the result.
@@ -47,6 +50,8 @@ class TiledSchedule:
             output = blocks[-1]
             if not apart:
                 sch.set_scope(anchor, 0, "local")
+        if nest.blocked:
+            self._channels_last(anchor, output)
         self._flatten(anchor, output)
         if nest.cropped:
             self._whole_vectors(anchor)
@@ -95,6 +100,21 @@ class TiledSchedule:
             self.sch.annotate(cached, "meta_schedule.layout_rewrite_preproc", True)
             return None
         return cached
+
+    def _channels_last(self, anchor: Any, output: Any) -> None:
+        """Make one axis of the blocks of channels and the channels in them, in both blocks.
+
+        The accumulator is channels-last, too; only what is read and written in memory is not.
+        """
+        sch, block = self.sch, self.nest.blocked
+        depth = len(self.nest.reduced)
+
+        def merged(n: Any, o: Any, h: Any, w: Any, c: Any, *reduced: Any) -> list[Any]:
+            return [n, h, w, o * block + c, *reduced]
+
+        sch.transform_layout(anchor, ("write", 0), index_map(sch, merged, 5))
+        sch.transform_block_layout(anchor, index_map(sch, merged, 5 + depth))
+        sch.transform_block_layout(output, index_map(sch, merged, 5))
 
     def _flatten(self, anchor: Any, output: Any) -> None:
         """Make the tile axes one axis, in the accumulator and in both blocks."""
@@ -269,13 +289,11 @@ class TiledSchedule:
         reduced_in_registers(sch, anchor, outer, [step], [*spatial, cv, cl])
 
     def _pad(self, padding: Any, chunk: Any) -> None:
-        """Pad inside the parallel chunk, or once for the whole input."""
+        """Pad, or gather, inside the parallel chunk, or once for the whole input."""
         sch = self.sch
-        if self.p["padding"] == "band":
+        if self.p.get("padding", "band") == "band":
             sch.compute_at(padding, chunk, preserve_unit_loops=True)
             loops = sch.get_loops(padding)
-            own = len(self.task.workload.blocks[self.nest.padding or 0].axes)
-            loops = loops[-own:]
         else:
             loops = list(sch.get_loops(padding))
             sch.parallel(sch.fuse(*loops[:-2]))

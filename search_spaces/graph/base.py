@@ -50,3 +50,11 @@ class GraphSpace(ABC):
         Names in ``parameters`` that are none of ``self.parameters`` are passed over, and what is
         missing is as in the default: choices may be older than the module.
         """
+
+    def chain(self, module: Any, target: Target) -> list[str]:
+        """Those of ``parameters`` that are places along a chain, in its order; none by default.
+
+        Only neighbours act on each other: a search then finds the best values of all of them from
+        changes of one and of two.
+        """
+        return []

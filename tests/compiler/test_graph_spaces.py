@@ -173,7 +173,7 @@ def test_what_does_not_fit_is_left_alone(case: str, target: Target) -> None:
         (chosen,) = choices["graph.concats"]["parameters"].values()
         assert chosen is False
     else:
-        assert set(choices) <= {"graph.edges"}
+        assert set(choices) <= {"graph.edges", "graph.layouts"}
 
 
 def test_what_an_edge_is_cut_between_is_not_fused(target: Target) -> None:
@@ -244,6 +244,6 @@ def test_spaces_are_plugins_applied_in_their_order() -> None:
     names = [space.name for space in spaces]
     late = ["graph.stems", "graph.attention", "graph.separable", "graph.edges"]
     assert [name for name in names if name.startswith("graph.")] == [
-        "graph.norms", "graph.parallel", "graph.concats", *late,
+        "graph.norms", "graph.parallel", "graph.concats", "graph.layouts", *late,
     ]  # fmt: skip
     assert [space.name for space in spaces if space.laid_out] == late

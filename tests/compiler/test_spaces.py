@@ -42,7 +42,7 @@ from tests.compiler.functions import (
     softmax,
     transpose,
 )
-from tests.compiler.models import tasks_of
+from tests.compiler.models import Maker, relax_model, tasks_of
 from tests.compiler.our_spaces import THREADS, OurSpace
 
 SPACES: tuple[SearchSpace, ...] = (TiledSpace(), WinogradSpace(), RowwiseSpace(), PlainSpace())
@@ -388,3 +388,26 @@ def test_defaults_compile_for_other_processors(name: str, tmp_path: Path) -> Non
             library = compile_functions(split_packing(made.module, task.workload).module, target)
             library.write_to_file(str(tmp_path / "kernel.o"), "o")
             assert (tmp_path / "kernel.o").stat().st_size > 0
+
+
+@pytest.mark.parametrize("place", ["band", "whole"])
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_convolution_is_a_product_of_what_was_gathered(place: str, blocked: bool) -> None:
+    from search_spaces.graph.layouts import LayoutSpace
+
+    def model(m: Maker, x: Any) -> Any:
+        from tvm import relax
+
+        made = relax.op.nn.conv2d(x, m.weight(16, 8, 3, 3), strides=2, padding=[1, 1, 1, 1])
+        return m.emit(relax.op.nn.relu(m.emit(made)))
+
+    target, space = native(THREADS), TiledSpace()
+    module = relax_model([(1, 8, 11, 9)], model)
+    if blocked:
+        (region, _) = LayoutSpace().parameters(module, target)
+        module = LayoutSpace().apply(module, target, {region: "NCHWc", "block": 8})
+    (task,) = [t for t in tasks_of(module, target) if "conv2d" in t.workload.name]
+    chosen = {**space.default(task, target), "algorithm": "gemm", "padding": place}
+    Judge(task, target).accept(candidate_of(space, chosen))
+    with pytest.raises(InvalidParameters, match="gathered"):
+        space.features(task, target, {**chosen, "padding": "inline"})

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution
 
 from autotune.graph import choices
 from autotune.measure.outcome import Crashed
+from autotune.search.chains import best_along
 from autotune.search.graph import LOOKS, GraphSearch, Prices, described
 from autotune.search.settings import SearchSettings
 from autotune.testing.runners import AnalyticRunner
@@ -79,6 +82,63 @@ def test_choices_that_pay_only_together_are_found(spaces):
     spaces(Switches("a", 4, default=False))
     found, best, _ = search(lambda on: {0: 10.0, 4: 9.0}.get(len(on), 11.0))
     assert best.seconds == 9.0 and found.default.seconds == 10.0
+
+
+class Layouts(GraphSpace):
+    """Regions of a chain, in one of three layouts each."""
+
+    name, count = "layouts", 5
+
+    def parameters(self, module, target):
+        return {f"r{i}": CategoricalDistribution("abc") for i in range(self.count)}
+
+    def default(self, module, target):
+        return dict.fromkeys(self.parameters(module, target), "a")
+
+    def chain(self, module, target):
+        return list(self.parameters(module, target))
+
+    def apply(self, module, target, parameters):
+        return {**module, **parameters}
+
+
+def test_along_a_chain_regions_that_pay_only_side_by_side_are_found(spaces):
+    """A conversion costs more than one region gains: only a run of them pays."""
+    spaces(Layouts())
+    gains = {"a": [0] * 5, "b": [5, -2, -2, -2, 5], "c": [9, 9, 1, 9, 9]}
+
+    def price(tasks, bound):
+        layouts = [value for _, value in tasks]
+        converted = sum(one != other for one, other in zip(layouts, layouts[1:], strict=False))
+        return 50 + 1.5 * converted + sum(gains[v][i] for i, v in enumerate(layouts))
+
+    def fuse(module, choices):
+        return SimpleNamespace(tasks=tuple(module.items()))
+
+    found = GraphSearch({}, TARGET, fuse, price)
+    best = found.run(32)
+    assert list(best.choices["layouts"]["parameters"].values()) == ["a", "b", "b", "b", "a"]
+    assert best.seconds == 47.0 and len(found.trials) <= 32
+
+
+def test_the_best_values_along_a_chain_are_those_of_all_combinations():
+    rng = np.random.default_rng(0)
+    for places in (1, 2, 5):
+        alone, together = rng.uniform(size=(places, 3)), rng.uniform(size=(places, 3, 3))
+
+        def total(chosen, alone=alone, together=together):
+            own = sum(alone[i, v] for i, v in enumerate(chosen))
+            pairs = enumerate(zip(chosen, chosen[1:], strict=False))
+            return own + sum(together[i, a, b] for i, (a, b) in pairs)
+
+        found = best_along(
+            [range(3)] * places,
+            lambda i, v, alone=alone: alone[i, v],
+            lambda i, a, b, together=together: together[i, a, b],
+        )
+        assert tuple(found) == min(product(range(3), repeat=places), key=total)
+    with pytest.raises(ValueError, match="needs a value"):
+        best_along([[1], []], lambda i, v: 0.0, lambda i, a, b: 0.0)
 
 
 def test_graphs_that_cannot_be_priced_never_win(spaces):
