@@ -119,4 +119,7 @@ def _figures(entry: Entry) -> list[Any]:
 def _state(entry: Entry, process: int | None) -> str:
     if entry.state == "at work":
         return f"at work, process {process}" if process else "at work"
-    return f"{entry.state}: {entry.message}" if entry.state == "failed" else entry.state
+    if entry.state == "failed":
+        return f"failed: {entry.message}"
+    few = entry.ended and entry.measured < entry.tasks
+    return f"{entry.state}, {entry.measured} of {entry.tasks} tasks" if few else entry.state

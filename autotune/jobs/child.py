@@ -73,6 +73,8 @@ def _tuned(asked: Mapping[str, Any], tell: Any) -> dict[str, Any]:
         "message": search.message,
         "trials": search.done,
         "elapsed": search.elapsed,
+        "tasks": len(search.tasks),
+        "measured": sum(task.seconds is not None for task in search.tasks),
         "seconds": search.latency,
         "default_seconds": search.baseline,
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -86,10 +87,7 @@ def _read(path: Path) -> Document:
 def _tables(
     document: Document, table: JobTable | None
 ) -> tuple[dict[int, ModelTable], dict[int, TargetTable]]:
-    """The tables of models and of targets by their places; of a faulty file those that are whole.
-
-    Of a faulty table of a model its path is still looked at.
-    """
+    """The tables of models and of targets by their places; of a faulty file what is right of it."""
     if table is not None:
         return dict(enumerate(table.models)), dict(enumerate(table.targets))
     models: dict[int, ModelTable] = {}
@@ -99,10 +97,8 @@ def _tables(
             models[place] = ModelTable.model_validate(given)
         except ValidationError:
             told = given if isinstance(given, dict) else {}
-            path, name = told.get("path"), told.get("name")
-            if isinstance(path, str):
-                name = name if isinstance(name, str) and re.match(NAME, name) else None
-                models[place] = ModelTable(path=path, name=name)
+            if isinstance(told.get("path"), str):
+                models[place] = ModelTable.model_construct(**_whole(told))
     for place, given in enumerate(_list(document, "targets")):
         try:
             targets[place] = TargetTable.model_validate(given)
@@ -111,6 +107,18 @@ def _tables(
     if "targets" not in document.values:
         targets[0] = TargetTable(name="native")
     return models, targets
+
+
+def _whole(told: Mapping[str, object]) -> dict[str, Any]:
+    """Those keys of a faulty table of a model that are right by themselves."""
+    found: dict[str, Any] = {}
+    for key in ("path", "name", "targets"):
+        try:
+            made = ModelTable.model_validate({"path": "", key: told[key]})
+        except (ValidationError, KeyError):
+            continue
+        found[key] = getattr(made, key)
+    return found
 
 
 def _list(document: Document, key: str) -> list[object]:

@@ -256,12 +256,14 @@ def _progress(value: Mapping[str, Any]) -> Progress:
 def _note_progress(entry: Entry, value: Mapping[str, Any], before: float) -> None:
     entry.spent = before + value["elapsed"]
     entry.trials = value["done"]
+    entry.tasks, entry.measured = value["tasks"], value["tasks_measured"]
     entry.seconds, entry.default_seconds = value["latency"], value["baseline"]
 
 
 def _note_result(entry: Entry, value: Mapping[str, Any], before: float, pair: Pair) -> None:
     stopped = value["stopped"]
     entry.spent, entry.trials = before + value["elapsed"], value["trials"]
+    entry.tasks, entry.measured = value["tasks"], value["measured"]
     entry.seconds, entry.default_seconds = value["seconds"], value["default_seconds"]
     entry.message = value["message"]
     if stopped == "interrupted":  # by somebody who signalled it, and not the job

@@ -31,8 +31,9 @@ class Entry(BaseModel):
     """One model on one target. ``asked`` is what its result depends on.
 
     ``spent`` are seconds of search by all runs of the job, ``trials`` the measured candidates in
-    the database, ``seconds`` and ``default_seconds`` the sum of the tasks with the winners and with
-    the defaults. ``message`` is one sentence: how the search ended, or why it failed.
+    the database. ``seconds`` and ``default_seconds`` are the sum over those of the ``tasks`` that
+    were ``measured``, with the winners and with the defaults. ``message`` is one sentence: how the
+    search ended, or why it failed.
     """
 
     model: str
@@ -41,6 +42,8 @@ class Entry(BaseModel):
     asked: dict[str, Any] = {}
     spent: float = 0.0
     trials: int = 0
+    tasks: int = 0
+    measured: int = 0
     seconds: float | None = None
     default_seconds: float | None = None
     message: str = ""
