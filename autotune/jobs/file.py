@@ -148,6 +148,7 @@ def _target(
     document: Document, place: int, table: TargetTable, folder: Path
 ) -> tuple[Target, Device | None] | None:
     """The target and its device; None where that is not possible, with the fault noted."""
+    from autotune.measure.cluster import check_ray
     from autotune.target import check_measurable, resolve
 
     where = ("targets", place)
@@ -161,8 +162,14 @@ def _target(
         target = replace(target, device=table.key or target.device)
     if target is None:
         return None
-    with _noted(document, (*where, "threads" if table.threads else "target")):
-        check_measurable(target)
+    if table.ray is None:  # hosts of a cluster answer for themselves
+        with _noted(document, (*where, "threads" if table.threads else "target")):
+            check_measurable(target)
+    else:
+        with _noted(document, (*where, "ray")):
+            check_ray(table.ray)
+            if target.device or table.rpc:
+                raise InputError("candidates are measured by ray or by rpc: name one of them")
     device = None
     if table.rpc is not None:
         with _noted(document, (*where, "rpc")):
@@ -218,6 +225,7 @@ def _pairs(
             target=target,
             device=device,
             cores=asked.cores,
+            ray=asked.ray,
             options=options,
             artifact=folder / table.output / name / asked.name,
         )

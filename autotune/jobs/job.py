@@ -31,6 +31,7 @@ class Pair:
     target: Target
     device: Device | None
     cores: int | None
+    ray: str | None
     options: Options = field(repr=False)
     artifact: Path
 

@@ -184,6 +184,7 @@ def _order(job: Job, pair: Pair, spent: float) -> dict[str, Any]:
             "target": asdict(pair.target),
             "device": pair.device and asdict(pair.device),
             "cores": pair.cores,
+            "ray": pair.ray,
             "trials": options.trials,
             "seconds": seconds,
             "until": options.until,

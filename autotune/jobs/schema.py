@@ -88,12 +88,14 @@ class ModelTable(Options):
 
 
 class TargetTable(Table):
-    """A target: this machine, another by name or file, or a device over the network."""
+    """A target: this machine, another by name or file, a device over the network, or the hosts of
+    a Ray cluster."""
 
     name: Annotated[str, Field(pattern=NAME)]
     target: str = "native"
     threads: Annotated[int, Field(ge=1)] | None = None
     cores: Annotated[int, Field(ge=1)] | None = None
+    ray: str | None = None
     rpc: str | None = None
     key: str = ""
     rpc_wait: Annotated[float, Field(ge=1, strict=False)] = 60.0
