@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from autotune.api import TuneResult, tune
     from autotune.compilation import compile, lock, reproduce
     from autotune.errors import AutotuneError, UserError
+    from autotune.jobs.run import run_job
     from autotune.measure.tracker import Device
     from autotune.runtime import Model, load
     from autotune.steps import CompileResult
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "lock",
     "reproduce",
+    "run_job",
     "tune",
 ]
 
@@ -40,6 +42,7 @@ _HOMES = {
     "compile": "autotune.compilation",
     "lock": "autotune.compilation",
     "reproduce": "autotune.compilation",
+    "run_job": "autotune.jobs.run",
     "tune": "autotune.api",
     "Model": "autotune.runtime",
     "load": "autotune.runtime",

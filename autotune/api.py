@@ -74,6 +74,7 @@ def tune(
     threads: int | None = None,
     device: Device | None = None,
     cores: int | None = None,
+    ray: str | None = None,
     cache: str = "cold",
     transfer: bool = True,
     until: str | None = None,
@@ -90,6 +91,8 @@ def tune(
     artifact is written to ``output`` if that is given. With ``device`` candidates are measured
     there, and ``target`` says what it is. ``cores`` is how many of this machine's may be used: by
     default those of one inference, with more the next candidates are built while one is measured.
+    With ``ray`` candidates are measured on the hosts of the Ray cluster at that address, "auto" for
+    the one of this host, each of which has to be the target.
     ``cache`` says where a kernel finds its weights: "cold" is in memory,
     as in a model, "hot" in the CPU's caches. With ``transfer`` the search begins with what the
     database knows of similar tasks and targets. ``until`` ends it once an inference takes no
@@ -123,6 +126,12 @@ def tune(
     resolved = resolved_target(target, threads, device.key if device is not None else "")
     if goal is not None and goal.engine and resolved.device:
         raise InputError(f"{goal.engine} cannot be timed on a device: give --until as a time")
+    if ray is not None:
+        from autotune.measure.cluster import check_ray
+
+        check_ray(ray)
+        if resolved.device:
+            raise InputError("candidates are measured by --ray or by --rpc: name one of them")
     if device is not None:
         if cores is not None:
             raise InputError("--cores is about this machine, and --rpc measures on another one")
@@ -140,7 +149,8 @@ def tune(
             f"the target is the device {resolved.device!r}: say with --rpc HOST:PORT where the "
             "tracker is that knows it"
         )
-    check_measurable(resolved)
+    if ray is None or graph or goal is not None:  # hosts of a cluster answer for themselves
+        check_measurable(resolved)
     if output is not None:
         from autotune.artifact.output import check_output
 
@@ -149,7 +159,7 @@ def tune(
         raise InputError(f"there is no cache {cache!r}: choose {' or '.join(CACHES)}")
     check_timing(database, resolved, cache)
     # The measuring processes start while the model is imported.
-    with _runner(resolved, device, TimingPlan(cache=cache), cores, status) as runner:
+    with _runner(resolved, device, ray, TimingPlan(cache=cache), cores, status) as runner:
         imported, import_check, fused = prepared(
             model, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
         )
@@ -159,7 +169,10 @@ def tune(
         from search_spaces.registry import schedulable
         from tuning_db.records import ModelRow
 
-        settings = SearchSettings(sampler=sampler, seed=seed, cache=cache, transfer=transfer)
+        batch = max(SearchSettings.batch, runner.parallel)
+        settings = SearchSettings(
+            sampler=sampler, seed=seed, batch=batch, cache=cache, transfer=transfer
+        )
         choice = None
         if graph:
             with open_database(database) as opened:
@@ -272,11 +285,16 @@ def _whole(race: Race, fused: FusedModel, database: TuningDatabase, status: Stat
 def _runner(
     target: Target,
     device: Device | None,
+    ray: str | None,
     plan: TimingPlan,
     cores: int | None,
     status: Status | None,
 ) -> Runner:
-    """What measures candidates: this machine, or the device."""
+    """What measures candidates: this machine, the device, or the hosts of a cluster."""
+    if ray is not None:
+        from autotune.measure.cluster import RayRunner
+
+        return RayRunner(target, ray, plan=plan, cores=cores, status=status)
     if device is None:
         from autotune.measure.local import LocalRunner
 

@@ -19,6 +19,19 @@ def check_output(output: str | Path) -> Path:
     An artifact that is there will be replaced; anything else will not. Raises ``ArtifactError``.
     """
     path = Path(output)
+    check_replaceable(path)
+    with _explained(path):
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        # Creating something is the only sure test: permissions do not tell of read-only disks.
+        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
+    return path
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a place that holds anything but an artifact; changes nothing.
+
+    Raises ``ArtifactError``.
+    """
     if path.is_dir():
         if not (path / MANIFEST).is_file() and any(path.iterdir()):
             raise ArtifactError(
@@ -26,11 +39,6 @@ def check_output(output: str | Path) -> Path:
             )
     elif path.exists() or path.is_symlink():
         raise ArtifactError(f"{path} is a file: name a directory for the artifact")
-    with _explained(path):
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        # Creating something is the only sure test: permissions do not tell of read-only disks.
-        os.rmdir(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
-    return path
 
 
 @contextmanager

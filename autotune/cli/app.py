@@ -9,6 +9,7 @@ from autotune.cli import (
     compile,
     db,
     device,
+    job,
     lock,
     reproduce,
     run,
@@ -31,5 +32,6 @@ app.command()(bench.bench)
 app.command()(device.device)
 db.app.command()(verify.verify)
 app.add_typer(db.app, name="db")
+app.add_typer(job.app, name="job")
 app.add_typer(target.app, name="target")
 app.command()(target.plugins)

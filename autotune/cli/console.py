@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 
@@ -22,14 +22,20 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; numbers are those columns whose name ends in a unit."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    texts: Collection[str] = (),
+) -> None:
+    """Print a table on stdout; all columns but the first and those of ``texts`` hold numbers."""
     from rich.console import Console
     from rich.table import Table
 
     made = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        left = index == 0 or column in texts
+        made.add_column(column, justify="left" if left else "right", overflow="fold")
     for row in rows:
         made.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 120).print(made)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from autotune.durations import seconds_of
 from autotune.errors import InputError
-
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 def shapes(given: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -41,15 +39,10 @@ def files(given: Iterable[str]) -> dict[str, Path]:
 
 def duration(text: str | None) -> float | None:
     """Seconds of "90", "90s", "10m", "1h30m". Raises ``InputError``."""
-    if text is None:
-        return None
-    plain = text.strip().lower()
-    if re.fullmatch(r"\d+(\.\d+)?", plain):
-        return float(plain)
-    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", plain)
-    if not parts or "".join(number + unit for number, unit in parts) != plain:
-        raise InputError(f"--time {text} is no duration: write it as 90s, 10m or 1h30m")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    try:
+        return None if text is None else seconds_of(text)
+    except InputError as error:
+        raise InputError(f"--time {error}") from None
 
 
 def _pair(text: str, example: str) -> tuple[str, str]:

@@ -80,6 +80,13 @@ def tune(
             min=1,
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Measure on the hosts of this Ray cluster: HOST:PORT, or auto for this host's.",
+        ),
+    ] = None,
     cache: Annotated[
         str, typer.Option(help="cold or hot: where a kernel finds its weights when it is timed.")
     ] = "cold",
@@ -116,6 +123,7 @@ def tune(
                 threads=threads,
                 device=_device(rpc, key, rpc_wait, rpc_cc),
                 cores=cores,
+                ray=ray,
                 cache=cache,
                 until=until,
                 transfer=transfer,

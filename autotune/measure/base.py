@@ -59,6 +59,8 @@ class Runner(ABC):
     """
 
     target: Target
+    parallel: int = 1
+    """How many candidates are measured at a time: that many at least are asked for together."""
 
     @abstractmethod
     def run(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[Measurement]:
