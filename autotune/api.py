@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from autotune.goal import Race
     from autotune.graph.model import FusedModel
     from autotune.graphs import GraphOutcome
-    from autotune.measure.base import Runner
-    from autotune.measure.timing import TimingPlan
+    from autotune.measure.runners import RunnerFactory
     from autotune.measure.tracker import Device
+    from autotune.search.models import CostModelFactory
     from autotune.search.progress import Progress, SearchSummary
     from autotune.search.samplers import SamplerFactory
     from autotune.search.verification import Verification
@@ -78,6 +78,8 @@ def tune(
     transfer: bool = True,
     until: str | None = None,
     graph: bool = False,
+    cost_model: str | CostModelFactory | None = None,
+    runner: str | RunnerFactory | None = None,
     progress: Callable[[Progress], None] | None = None,
     status: Status | None = None,
 ) -> TuneResult:
@@ -87,12 +89,14 @@ def tune(
     ``trials`` measured candidates (earlier runs in the same ``database`` count) or ``seconds`` of
     search, whichever is first; without both, after ``TRIALS`` for each task. Everything measured is
     in the database as soon as it is, so that the same call continues after an interruption. The
-    artifact is written to ``output`` if that is given. With ``device`` candidates are measured
-    there, and ``target`` says what it is. ``cores`` is how many of this machine's may be used: by
-    default those of one inference, with more the next candidates are built while one is measured.
-    ``cache`` says where a kernel finds its weights: "cold" is in memory,
-    as in a model, "hot" in the CPU's caches. With ``transfer`` the search begins with what the
-    database knows of similar tasks and targets. ``until`` ends it once an inference takes no
+    artifact is written to ``output`` if that is given. ``sampler``, ``cost_model`` and ``runner``
+    are plugins by name, with settings ("tpe:n_startup_trials=5"), or make one
+    (``autotune.search.samplers``, ``autotune.search.models``, ``autotune.measure.runners``). With
+    ``device`` candidates are measured there, and ``target`` says what it is. ``cores`` is how many
+    of this machine's may be used: by default those of one inference, with more the next candidates
+    are built while one is measured. ``cache`` says where a kernel finds its weights: "cold" is in
+    memory, as in a model, "hot" in the CPU's caches. With ``transfer`` the search begins with what
+    the database knows of similar tasks and targets. ``until`` ends it once an inference takes no
     longer than that: a time ("2.5ms"), or another engine's ("onnxruntime", "openvino:1.1" for 1.1
     times as fast). The tasks together have to be as fast, and then the whole model, which is built
     and timed here, beside the engine (on a device only the tasks count). With ``graph`` the graph
@@ -106,10 +110,12 @@ def tune(
     from autotune.database import check_timing, open_database
     from autotune.goal import Goal
     from autotune.graphs import confirmed, kept_choices, search_graph
+    from autotune.measure.runners import LOCAL, make_runner, runner_choice
     from autotune.measure.timing import CACHES, TimingPlan
     from autotune.search.budget import Budget
+    from autotune.search.models import make_model, unguided
     from autotune.search.plan import plan
-    from autotune.search.samplers import SamplerChoice
+    from autotune.search.samplers import guided, sampler_choice
     from autotune.search.settings import SearchSettings
     from autotune.target import check_measurable
 
@@ -118,7 +124,12 @@ def tune(
     if seconds is not None and not seconds > 0:
         raise InputError(f"the time for the search must be more than nothing, not {seconds} s")
     if isinstance(sampler, str):
-        SamplerChoice.parse(sampler)
+        sampler_choice(sampler)
+    if cost_model is not None:
+        if not guided(sampler):
+            raise unguided(str(sampler))
+        make_model(cost_model, seed)  # what it refuses is to be known before anything is begun
+    measuring = runner_choice(runner, device)
     goal = None if until is None else Goal.parse(until)
     resolved = resolved_target(target, threads, device.key if device is not None else "")
     if goal is not None and goal.engine and resolved.device:
@@ -140,7 +151,8 @@ def tune(
             f"the target is the device {resolved.device!r}: say with --rpc HOST:PORT where the "
             "tracker is that knows it"
         )
-    check_measurable(resolved)
+    if measuring.name == LOCAL:
+        check_measurable(resolved)
     if output is not None:
         from autotune.artifact.output import check_output
 
@@ -149,7 +161,10 @@ def tune(
         raise InputError(f"there is no cache {cache!r}: choose {' or '.join(CACHES)}")
     check_timing(database, resolved, cache)
     # The measuring processes start while the model is imported.
-    with _runner(resolved, device, TimingPlan(cache=cache), cores, status) as runner:
+    made = make_runner(
+        measuring, resolved, TimingPlan(cache=cache), cores=cores, device=device, status=status
+    )
+    with made as measurer:
         imported, import_check, fused = prepared(
             model, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
         )
@@ -159,12 +174,14 @@ def tune(
         from search_spaces.registry import schedulable
         from tuning_db.records import ModelRow
 
-        settings = SearchSettings(sampler=sampler, seed=seed, cache=cache, transfer=transfer)
+        settings = SearchSettings(
+            sampler=sampler, cost_model=cost_model, seed=seed, cache=cache, transfer=transfer
+        )
         choice = None
         if graph:
             with open_database(database) as opened:
                 spent = math.inf if seconds is None else GRAPH_SHARE * seconds
-                choice = search_graph(imported, resolved, runner, opened, settings, status, spent)
+                choice = search_graph(imported, resolved, measurer, opened, settings, status, spent)
             if choice is not None:
                 fused = choice.winner.fused
         tunable = [task for task in fused.tasks if schedulable(task, resolved)]
@@ -183,7 +200,7 @@ def tune(
             summary = tune_tasks(
                 tunable,
                 resolved,
-                runner,
+                measurer,
                 opened,
                 settings,
                 progress,
@@ -267,27 +284,3 @@ def _whole(race: Race, fused: FusedModel, database: TuningDatabase, status: Stat
     if taken > 1.0:
         tell(status, f"it takes {taken:.3f} times as long as it may: searching on")
     return taken
-
-
-def _runner(
-    target: Target,
-    device: Device | None,
-    plan: TimingPlan,
-    cores: int | None,
-    status: Status | None,
-) -> Runner:
-    """What measures candidates: this machine, or the device."""
-    if device is None:
-        from autotune.measure.local import LocalRunner
-
-        return LocalRunner(target, plan=plan, cores=cores)
-    from autotune.measure.rpc import RPCRunner
-
-    return RPCRunner(
-        target,
-        device.tracker,
-        wait_seconds=device.wait_seconds,
-        compiler=device.compiler,
-        plan=plan,
-        status=status,
-    )
