@@ -13,9 +13,9 @@ from autotune.search.recording import record_of, target_row, workload_row
 from autotune.search.samplers import SAMPLERS, sampler_choice
 from autotune.search.space import JointSpace, NoSpace
 from autotune.search.study import Patience, TaskStudy
+from autotune.testing.landscape import TARGET, PlainSpace, TileSpace, latency, make_task
 from search_spaces import registry
 from search_spaces.task import Candidate
-from tests.unit.search_landscape import TARGET, PlainSpace, TileSpace, latency, make_task
 
 SPACES = (TileSpace(), PlainSpace())
 
