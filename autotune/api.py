@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from autotune.goal import Race
     from autotune.graph.model import FusedModel
     from autotune.graphs import GraphOutcome
-    from autotune.measure.base import Runner
-    from autotune.measure.timing import TimingPlan
+    from autotune.measure.runners import RunnerFactory
     from autotune.measure.tracker import Device
+    from autotune.search.models import CostModelFactory
     from autotune.search.progress import Progress, SearchSummary
     from autotune.search.samplers import SamplerFactory
     from autotune.search.verification import Verification
@@ -79,6 +79,8 @@ def tune(
     transfer: bool = True,
     until: str | None = None,
     graph: bool = False,
+    cost_model: str | CostModelFactory | None = None,
+    runner: str | RunnerFactory | None = None,
     progress: Callable[[Progress], None] | None = None,
     status: Status | None = None,
 ) -> TuneResult:
@@ -88,14 +90,16 @@ def tune(
     ``trials`` measured candidates (earlier runs in the same ``database`` count) or ``seconds`` of
     search, whichever is first; without both, after ``TRIALS`` for each task. Everything measured is
     in the database as soon as it is, so that the same call continues after an interruption. The
-    artifact is written to ``output`` if that is given. With ``device`` candidates are measured
-    there, and ``target`` says what it is. ``cores`` is how many of this machine's may be used: by
-    default those of one inference, with more the next candidates are built while one is measured.
-    With ``ray`` candidates are measured on the hosts of the Ray cluster at that address, "auto" for
-    the one of this host, each of which has to be the target.
-    ``cache`` says where a kernel finds its weights: "cold" is in memory,
-    as in a model, "hot" in the CPU's caches. With ``transfer`` the search begins with what the
-    database knows of similar tasks and targets. ``until`` ends it once an inference takes no
+    artifact is written to ``output`` if that is given. ``sampler``, ``cost_model`` and ``runner``
+    are plugins by name, with settings ("tpe:n_startup_trials=5"), or make one
+    (``autotune.search.samplers``, ``autotune.search.models``, ``autotune.measure.runners``). With
+    ``device`` candidates are measured there, and ``target`` says what it is. With ``ray`` they are
+    measured on the hosts of the Ray cluster at that address, "auto" for the one of this host, each
+    of which has to be the target. ``cores`` is how many of this machine's may be used: by default
+    those of one inference, with more the next candidates are built while one is measured. ``cache``
+    says where a kernel finds its weights: "cold" is in memory, as in a model, "hot" in the CPU's
+    caches. With ``transfer`` the search begins with what the database knows of similar tasks and
+    targets. ``until`` ends it once an inference takes no
     longer than that: a time ("2.5ms"), or another engine's ("onnxruntime", "openvino:1.1" for 1.1
     times as fast). The tasks together have to be as fast, and then the whole model, which is built
     and timed here, beside the engine (on a device only the tasks count). With ``graph`` the graph
@@ -109,10 +113,12 @@ def tune(
     from autotune.database import check_timing, open_database
     from autotune.goal import Goal
     from autotune.graphs import confirmed, kept_choices, search_graph
+    from autotune.measure.runners import LOCAL, make_runner, runner_choice
     from autotune.measure.timing import CACHES, TimingPlan
     from autotune.search.budget import Budget
+    from autotune.search.models import make_model, unguided
     from autotune.search.plan import plan
-    from autotune.search.samplers import SamplerChoice
+    from autotune.search.samplers import guided, sampler_choice
     from autotune.search.settings import SearchSettings
     from autotune.target import check_measurable
 
@@ -121,7 +127,12 @@ def tune(
     if seconds is not None and not seconds > 0:
         raise InputError(f"the time for the search must be more than nothing, not {seconds} s")
     if isinstance(sampler, str):
-        SamplerChoice.parse(sampler)
+        sampler_choice(sampler)
+    if cost_model is not None:
+        if not guided(sampler):
+            raise unguided(str(sampler))
+        make_model(cost_model, seed)  # what it refuses is to be known before anything is begun
+    measuring = runner_choice(runner, device)
     goal = None if until is None else Goal.parse(until)
     resolved = resolved_target(target, threads, device.key if device is not None else "")
     if goal is not None and goal.engine and resolved.device:
@@ -130,8 +141,10 @@ def tune(
         from autotune.measure.cluster import check_ray
 
         check_ray(ray)
-        if resolved.device:
-            raise InputError("candidates are measured by --ray or by --rpc: name one of them")
+        if resolved.device or runner is not None:
+            raise InputError(
+                "candidates are measured by --ray, by --rpc or by --runner: name one of them"
+            )
     if device is not None:
         if cores is not None:
             raise InputError("--cores is about this machine, and --rpc measures on another one")
@@ -149,7 +162,8 @@ def tune(
             f"the target is the device {resolved.device!r}: say with --rpc HOST:PORT where the "
             "tracker is that knows it"
         )
-    if ray is None or graph or goal is not None:  # hosts of a cluster answer for themselves
+    here = ray is None and measuring.name == LOCAL
+    if here or (ray is not None and (graph or goal is not None)):  # its hosts answer for themselves
         check_measurable(resolved)
     if output is not None:
         from autotune.artifact.output import check_output
@@ -159,7 +173,16 @@ def tune(
         raise InputError(f"there is no cache {cache!r}: choose {' or '.join(CACHES)}")
     check_timing(database, resolved, cache)
     # The measuring processes start while the model is imported.
-    with _runner(resolved, device, ray, TimingPlan(cache=cache), cores, status) as runner:
+    plan_of_timing = TimingPlan(cache=cache)
+    if ray is None:
+        made = make_runner(
+            measuring, resolved, plan_of_timing, cores=cores, device=device, status=status
+        )
+    else:
+        from autotune.measure.cluster import RayRunner
+
+        made = RayRunner(resolved, ray, plan=plan_of_timing, cores=cores, status=status)
+    with made as measurer:
         imported, import_check, fused = prepared(
             model, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
         )
@@ -169,15 +192,19 @@ def tune(
         from search_spaces.registry import schedulable
         from tuning_db.records import ModelRow
 
-        batch = max(SearchSettings.batch, runner.parallel)
         settings = SearchSettings(
-            sampler=sampler, seed=seed, batch=batch, cache=cache, transfer=transfer
+            sampler=sampler,
+            cost_model=cost_model,
+            seed=seed,
+            batch=max(SearchSettings.batch, measurer.parallel),
+            cache=cache,
+            transfer=transfer,
         )
         choice = None
         if graph:
             with open_database(database) as opened:
                 spent = math.inf if seconds is None else GRAPH_SHARE * seconds
-                choice = search_graph(imported, resolved, runner, opened, settings, status, spent)
+                choice = search_graph(imported, resolved, measurer, opened, settings, status, spent)
             if choice is not None:
                 fused = choice.winner.fused
         tunable = [task for task in fused.tasks if schedulable(task, resolved)]
@@ -196,7 +223,7 @@ def tune(
             summary = tune_tasks(
                 tunable,
                 resolved,
-                runner,
+                measurer,
                 opened,
                 settings,
                 progress,
@@ -280,32 +307,3 @@ def _whole(race: Race, fused: FusedModel, database: TuningDatabase, status: Stat
     if taken > 1.0:
         tell(status, f"it takes {taken:.3f} times as long as it may: searching on")
     return taken
-
-
-def _runner(
-    target: Target,
-    device: Device | None,
-    ray: str | None,
-    plan: TimingPlan,
-    cores: int | None,
-    status: Status | None,
-) -> Runner:
-    """What measures candidates: this machine, the device, or the hosts of a cluster."""
-    if ray is not None:
-        from autotune.measure.cluster import RayRunner
-
-        return RayRunner(target, ray, plan=plan, cores=cores, status=status)
-    if device is None:
-        from autotune.measure.local import LocalRunner
-
-        return LocalRunner(target, plan=plan, cores=cores)
-    from autotune.measure.rpc import RPCRunner
-
-    return RPCRunner(
-        target,
-        device.tracker,
-        wait_seconds=device.wait_seconds,
-        compiler=device.compiler,
-        plan=plan,
-        status=status,
-    )

@@ -43,6 +43,8 @@ class Observation:
 class CostModel(ABC):
     """Ranks candidates of one task against each other.
 
+    Made of a ``seed``, by keyword, for each run. Four methods make one; the others may be left.
+
     Scores compare candidates of the same task only. One model serves all tasks of a run: it may
     carry over what it learned from one to the other.
     """
@@ -56,7 +58,8 @@ class CostModel(ABC):
         """
 
     name = ""
-    """Of the model and its version: what ``ground_bytes`` is stored by."""
+    """Of the model and its version: what ``ground_bytes`` is stored by. Empty: it does not
+    learn from earlier runs."""
 
     def ground(self, observations: Sequence[Observation]) -> None:  # noqa: B027
         """Learn from other tasks and targets, once; every later ``fit`` goes on from there.

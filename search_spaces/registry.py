@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from search_spaces.base import SearchSpace
-from search_spaces.plugins import installed_plugins
+from search_spaces.plugins import Kind, made, usable
 from search_spaces.task import Candidate, Target, Task
 
-GROUP = "autotune.search_spaces"
+KIND = Kind("search space", "autotune.search_spaces", made(SearchSpace))  # type: ignore[type-abstract]
 
 
 class UnknownSpace(LookupError):
@@ -34,7 +34,7 @@ def unregister(name: str) -> None:
 
 def all_spaces() -> tuple[SearchSpace, ...]:
     """Every space that could be loaded, by entry-point name, then those given to ``register``."""
-    installed = (space for space in installed_plugins(GROUP)[0] if space.name not in _registered)
+    installed = (space for space in usable(KIND) if space.name not in _registered)
     return (*installed, *_registered.values())
 
 

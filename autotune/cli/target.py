@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib.metadata import EntryPoint
 from typing import Annotated
 
 import typer
@@ -45,39 +44,18 @@ def list_(as_json: JsonOption = False) -> None:
 
 
 def plugins(as_json: JsonOption = False) -> None:
-    """List the search spaces that are installed, of tasks and of graphs, and what did not load."""
-    from search_spaces.graph import registry as graphs
-    from search_spaces.plugins import installed_plugins
-    from search_spaces.registry import GROUP, all_spaces
+    """List the plugins that are installed, ours and others, and what failed to load."""
+    from autotune.plugins import plugins as found
 
-    columns = ("name", "kind", "version", "priority", "package", "error")
-    rows: list[tuple[str, str, int, int, str, str]] = []
-    for kind, group, spaces in (
-        ("task", GROUP, all_spaces()),
-        ("graph", graphs.GROUP, graphs.graph_spaces()),
-    ):
-        packages = _packages(group)
-        for space in spaces:
-            package = packages.get(type(space).__module__, "")
-            priority = getattr(space, "priority", 0)
-            rows.append((space.name, kind, space.version, priority, package, ""))
-        for point, reason in installed_plugins(group)[1]:
-            rows.append((point.name, kind, 0, 0, _package(point), reason))
+    columns = ("kind", "name", "package", "version", "state", "error")
+    rows = [
+        (plugin.kind, plugin.name, plugin.package, plugin.version, plugin.state, plugin.error)
+        for plugin in found()
+    ]
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
         return
-    table("Search spaces", columns, [list(map(str, row)) for row in rows])
-
-
-def _packages(group: str) -> dict[str, str]:
-    """The package that brings each module of an entry-point group."""
-    from importlib.metadata import entry_points
-
-    return {point.value.partition(":")[0]: _package(point) for point in entry_points(group=group)}
-
-
-def _package(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else ""
+    table("Plugins", columns, rows)
 
 
 def _text(value: object) -> str:

@@ -49,10 +49,27 @@ def tune(
         str,
         typer.Option(
             metavar="NAME[:SETTING=VALUE,...]",
-            help="cost-model, tpe or random, with settings such as cost-model:epsilon=0.2.",
+            help="cost-model, tpe, random or a plugin, with settings such as "
+            "cost-model:epsilon=0.2.",
         ),
     ] = "cost-model",
+    cost_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:SETTING=VALUE,...]",
+            help="What guides the sampler cost-model: xgboost, random or a plugin.",
+            show_default="xgboost",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:SETTING=VALUE,...]",
+            help="What measures: local, rpc or a plugin.",
+            show_default="local, with --rpc rpc",
+        ),
+    ] = None,
     rpc: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Measure on a device that this tracker knows."),
@@ -119,8 +136,10 @@ def tune(
                 database=database,
                 output=output,
                 sampler=sampler,
+                cost_model=cost_model,
                 seed=seed,
                 threads=threads,
+                runner=runner,
                 device=_device(rpc, key, rpc_wait, rpc_cc),
                 cores=cores,
                 ray=ray,

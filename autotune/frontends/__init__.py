@@ -1,28 +1,31 @@
-"""From a user's model to a Relax module: ``import_model`` chooses the frontend by kind of file."""
+"""From a user's model to a Relax module: ``import_model`` asks the frontends which one takes it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
-from autotune.errors import ModelError
-from autotune.frontends.base import ImportedModel, TensorSpec
+from autotune.frontends.base import Frontend, ImportedModel, TensorSpec
+from autotune.frontends.registry import frontend_for
 from autotune.frontends.verify import ImportCheck, verify_import
 
-__all__ = ["ImportCheck", "ImportedModel", "TensorSpec", "import_model", "verify_import"]
+__all__ = [
+    "Frontend",
+    "ImportCheck",
+    "ImportedModel",
+    "TensorSpec",
+    "import_model",
+    "verify_import",
+]
 
 
 def import_model(
-    source: str | Path, input_shapes: Mapping[str, tuple[int, ...]] | None = None
+    source: Any, input_shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> ImportedModel:
-    """Import the model file ``source``, its open input dimensions fixed to ``input_shapes``.
+    """Import ``source``, its open input dimensions fixed to ``input_shapes``.
 
-    Nothing is compared yet: call ``verify_import`` before the module is trusted. Raises
-    ``ModelError`` or ``InputError``, each with a sentence for the user.
+    It is the path of a model file, or whatever else an installed frontend takes. Nothing is
+    compared yet: call ``verify_import`` before the module is trusted. Raises ``ModelError`` or
+    ``InputError``, each with a sentence for the user.
     """
-    path = Path(source)
-    if path.suffix.lower() in {".pt", ".pt2", ".pth", ".safetensors", ".tflite", ".pb"}:
-        raise ModelError(f"{path} is not an ONNX model: export it to ONNX first")
-    from autotune.frontends.onnx import import_onnx
-
-    return import_onnx(path, input_shapes or {})
+    return frontend_for(source).load(source, input_shapes or {})

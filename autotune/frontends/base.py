@@ -1,10 +1,12 @@
-"""What every frontend hands over: a Relax module, its named inputs, and a reference."""
+"""The contract of a frontend, and what it hands over: a Relax module, inputs, a reference."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,3 +44,37 @@ class ImportedModel:
     outputs: tuple[TensorSpec, ...]
     reference: Callable[[Arrays], dict[str, np.ndarray]] = field(repr=False)
     notes: tuple[str, ...] = ()
+
+
+class Frontend(ABC):
+    """Takes models of one kind into the house. Made without arguments; keeps nothing of a model.
+
+    What it imports is not trusted before ``verify_import`` compared it with its reference.
+    """
+
+    name: ClassVar[str]
+    reads: ClassVar[str]
+    """What it takes, as a user calls it: "ONNX files (.onnx)"."""
+
+    @abstractmethod
+    def takes(self, source: Any) -> bool:
+        """Whether ``source`` is for this frontend: the path of a file, or an object in memory.
+
+        Every frontend is asked about every source, so that is cheap: by the suffix, a few bytes or
+        the name of the class, and nothing heavy is imported. A damaged or missing file of its kind
+        is for it too, since it knows best what to say. Raises nothing.
+        """
+
+    @abstractmethod
+    def load(self, source: Any, input_shapes: Mapping[str, tuple[int, ...]]) -> ImportedModel:
+        """Import ``source``, its open input dimensions fixed to ``input_shapes``.
+
+        Equal sources and shapes give an equal digest, on every machine. Raises ``ModelError``
+        where the model is at fault and ``InputError`` where the shapes are, each with a sentence
+        that says what to do.
+        """
+
+
+def path_of(source: Any) -> Path | None:
+    """``source`` as a path; None if it is an object."""
+    return Path(source) if isinstance(source, str | Path) else None

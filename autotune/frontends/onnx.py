@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import ModelError
-from autotune.frontends.base import ImportedModel, TensorSpec
+from autotune.frontends.base import Frontend, ImportedModel, TensorSpec, path_of
 from autotune.frontends.onnx_file import (
     declared_shape,
     digest_of_import,
@@ -19,6 +19,30 @@ from autotune.frontends.onnx_prepare import import_prepared
 from autotune.frontends.onnx_reference import OnnxReference
 
 PASS_THROUGH = frozenset(["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose"])
+
+
+class OnnxFrontend(Frontend):
+    """Files of ONNX, whatever they are called."""
+
+    name = "onnx"
+    reads = "ONNX files (.onnx)"
+
+    def takes(self, source: Any) -> bool:
+        """By the suffix, or the first field of the format, its version."""
+        path = path_of(source)
+        if path is None:
+            return False
+        if path.suffix.lower() == ".onnx":
+            return True
+        try:
+            with path.open("rb") as file:
+                return file.read(1) == b"\x08"
+        except OSError:
+            return False
+
+    def load(self, source: Any, input_shapes: Mapping[str, tuple[int, ...]]) -> ImportedModel:
+        """See ``import_onnx``."""
+        return import_onnx(Path(source), input_shapes)
 
 
 def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> ImportedModel:

@@ -40,9 +40,9 @@ def _until(value: Any) -> Any:
 
 
 def _sampler(value: Any) -> Any:
-    from autotune.search.samplers import SamplerChoice
+    from autotune.search.samplers import sampler_choice
 
-    return _parsed(SamplerChoice.parse, value)
+    return _parsed(sampler_choice, value)
 
 
 def _parsed(parse: Any, value: Any) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import logging
 import os
 import resource
 import signal
@@ -99,8 +100,11 @@ def _prepare(plugins: list[str]) -> None:
 
     import autotune.measure.candidate  # noqa: F401
     from autotune.measure.drift import fixed_kernel
+    from search_spaces import plugins as entry_points
     from search_spaces.registry import all_spaces
 
+    # What does not load was said by the process that measures.
+    logging.getLogger(entry_points.__name__).disabled = True
     all_spaces()
     for name in plugins:
         importlib.import_module(name)

@@ -150,8 +150,11 @@ class Knowledge:
 def grounded(model: CostModel, database: TuningDatabase, target: Target, known: Knowledge) -> bool:
     """Let ``model`` learn from ``known``, or read what it learned from the database.
 
-    Returns whether it knows anything. What was learned is stored there for the next run.
+    Returns whether it knows anything. What was learned is stored there for the next run, by the
+    name of the model; one without a name is asked nothing.
     """
+    if not model.name:
+        return False
     name = f"{model.name}/{class_of(target)}"
     count = first_measurements(database)
     stored = load_cost_model(database, name)

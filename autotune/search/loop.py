@@ -16,9 +16,10 @@ from autotune.search.budget import Standing, next_task
 from autotune.search.contest import hold_finals, seconds_needed
 from autotune.search.drift import DriftLog
 from autotune.search.knowledge import Knowledge, grounded
+from autotune.search.models import make_model, unguided
 from autotune.search.progress import Progress, SearchSummary, Stopped
 from autotune.search.recording import target_row, versions_text, workload_row
-from autotune.search.samplers import SamplerChoice
+from autotune.search.samplers import guided
 from autotune.search.settings import SearchSettings
 from autotune.search.state import SearchState, TaskState
 from autotune.search.study import TaskStudy
@@ -119,12 +120,11 @@ def _confirmed(state: SearchState, whole: Callable[[], float] | None) -> bool:
 
 def _cost_model(settings: SearchSettings) -> CostModel | None:
     """The model that all tasks share, where the sampler is guided by one."""
-    chosen = settings.sampler
-    if not isinstance(chosen, str) or SamplerChoice.parse(chosen).name != "cost-model":
-        return None
-    from cost_models.xgboost import XGBoostModel
-
-    return XGBoostModel(seed=settings.seed)
+    if guided(settings.sampler):
+        return make_model(settings.cost_model, settings.seed)
+    if settings.cost_model is not None:
+        raise unguided(str(settings.sampler))
+    return None
 
 
 def _begin_run(

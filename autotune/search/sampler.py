@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from search_spaces.task import Target, Task
 
 
+MOST_POINTS = 1_000_000
+"""To look at for one proposal."""
+
+
 class CostModelSampler(BaseSampler):
     """Proposes the points that a cost model ranks best among many drawn and mutated ones.
 
@@ -55,6 +59,9 @@ class CostModelSampler(BaseSampler):
         for name, share in (("epsilon", epsilon), ("near", near)):
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name} is a share between 0 and 1, not {share}")
+        for name, number in (("pool", pool), ("elites", elites)):
+            if not 1 <= number <= MOST_POINTS:
+                raise ValueError(f"{name} must be 1 or more, at most {MOST_POINTS}, not {number}")
         self.guide = StudyGuide(seed=seed or 0) if guide is None else guide
         self.epsilon = epsilon
         self.pool = pool

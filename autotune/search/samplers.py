@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from autotune.errors import InputError
+from autotune.choice import Choice, Factories, factory
 from autotune.search.guides import TaskGuide
 from autotune.search.space import JointSpace
 from cost_models.base import CostModel
@@ -19,63 +18,73 @@ if TYPE_CHECKING:
 SamplerFactory = Callable[[int], "BaseSampler"]
 """Makes an Optuna sampler of a seed."""
 
-OPTIONS: dict[str, dict[str, type[int] | type[float]]] = {
-    "cost-model": {"epsilon": float, "pool": int, "elites": int, "near": float},
-    "tpe": {"n_startup_trials": int, "n_ei_candidates": int},
-    "random": {},
-}
-"""The samplers that are known by name, and what can be set of each."""
-
-SAMPLERS = tuple(OPTIONS)
+SAMPLERS = ("cost-model", "tpe", "random")
+"""Those that come with autotune."""
 
 
-@dataclass(frozen=True)
-class SamplerChoice:
-    """A sampler by name, with its settings."""
+def _contract() -> type:
+    from optuna.samplers import BaseSampler
 
-    name: str
-    options: Mapping[str, int | float] = field(default_factory=dict)
+    return BaseSampler
 
-    @classmethod
-    def parse(cls, text: str) -> SamplerChoice:
-        """Read "tpe" or "cost-model:epsilon=0.2,pool=1024". Raises ``InputError``."""
-        name, _, rest = text.partition(":")
-        if name not in OPTIONS:
-            raise InputError(f"there is no sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
-        options: dict[str, int | float] = {}
-        for part in filter(None, rest.split(",")):
-            key, _, value = part.partition("=")
-            kind = OPTIONS[name].get(key)
-            if kind is None:
-                known = ", ".join(OPTIONS[name]) or "nothing"
-                raise InputError(f"{name} has no setting {key!r}: what can be set is {known}")
-            try:
-                options[key] = kind(value)
-            except ValueError:
-                raise InputError(f"{key} of {name} must be a number, not {value!r}") from None
-            if not 0 <= options[key] < 1_000_000 or (kind is int and options[key] < 1):
-                raise InputError(f"{key} of {name} must be 1 or more, not {value}")
-        for share in ("epsilon", "near"):
-            if options.get(share, 0.0) > 1:
-                raise InputError(f"{share} is a share between 0 and 1, not {options[share]}")
-        return cls(name, options)
 
-    def make(self, joint: JointSpace, model: CostModel | None, seed: int) -> BaseSampler:
-        """The sampler for a task; ``model``, fitted by the caller, guides "cost-model"."""
-        from optuna.samplers import RandomSampler, TPESampler
+KIND: Factories[BaseSampler] = Factories(
+    "sampler", "autotune.samplers", factory(_contract, "seed", "guide"), ("seed", "guide")
+)
+"""Any sampler class of Optuna's will do, or a function that returns one: of a ``seed`` and, where
+it asks for it, the ``guide`` of a task (``autotune.search.guides.Guide``), in which the cost model
+is. A new one is made for each task."""
 
-        if self.name == "random":
-            return RandomSampler(seed=seed)
-        if self.name == "tpe":
-            with warnings.catch_warnings():  # groups are marked as experimental
-                warnings.simplefilter("ignore")
-                # The parameters of the spaces not chosen are missing: only groups take that.
-                return TPESampler(seed=seed, multivariate=True, group=True, **self.options)  # type: ignore[arg-type]
-        from autotune.search.sampler import CostModelSampler
-        from cost_models.xgboost import XGBoostModel
 
-        guide = TaskGuide(joint, model or XGBoostModel(seed=seed), fit=model is None)
-        return CostModelSampler(guide, seed=seed, **self.options)  # type: ignore[arg-type]
+def sampler_choice(text: str) -> Choice[BaseSampler]:
+    """Read "tpe" or "cost-model:epsilon=0.2,pool=1024". Raises ``InputError``."""
+    chosen = KIND.choose(text)
+    chosen.make(seed=0, guide=None)  # settings that it refuses are to be known now
+    return chosen
+
+
+def guided(sampler: str | SamplerFactory) -> bool:
+    """Whether a cost model is asked. Raises ``InputError``."""
+    return isinstance(sampler, str) and KIND.choose(sampler).takes("guide")
+
+
+def make_sampler(
+    sampler: str | SamplerFactory, joint: JointSpace, model: CostModel | None, seed: int
+) -> BaseSampler:
+    """The sampler for a task; ``model``, fitted by the caller, guides those that ask for it.
+
+    Without one, a model of the task alone does. Raises ``InputError``.
+    """
+    if not isinstance(sampler, str):
+        return sampler(seed)
+    chosen = KIND.choose(sampler)
+    if not chosen.takes("guide"):
+        return chosen.make(seed=seed)
+    from autotune.search.models import make_model
+
+    own = make_model(None, seed) if model is None else model
+    return chosen.make(seed=seed, guide=TaskGuide(joint, own, fit=model is None))
+
+
+def tpe(seed: int, n_startup_trials: int = 10, n_ei_candidates: int = 24) -> BaseSampler:
+    """Optuna's TPE, for parameters that depend on the space that was chosen."""
+    from optuna.samplers import TPESampler
+
+    for name, value in (
+        ("n_startup_trials", n_startup_trials), ("n_ei_candidates", n_ei_candidates),
+    ):  # fmt: skip
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, not {value}")
+    with warnings.catch_warnings():  # groups are marked as experimental
+        warnings.simplefilter("ignore")
+        # The parameters of the spaces not chosen are missing: only groups take that.
+        return TPESampler(
+            seed=seed,
+            multivariate=True,
+            group=True,
+            n_startup_trials=n_startup_trials,
+            n_ei_candidates=n_ei_candidates,
+        )
 
 
 def quiet_study(sampler: BaseSampler) -> Study:

@@ -14,7 +14,7 @@ from autotune.measure.base import Measurement
 from autotune.measure.outcome import Measured
 from autotune.search.guides import FAILED
 from autotune.search.knowledge import Seed
-from autotune.search.samplers import SamplerChoice, SamplerFactory, quiet_study
+from autotune.search.samplers import SamplerFactory, make_sampler, quiet_study
 from autotune.search.space import JointSpace, candidate_of
 from cost_models.base import CostModel, Observation
 from search_spaces.base import SearchSpace
@@ -66,8 +66,8 @@ class TaskStudy:
     ) -> None:
         """Start a study without trials.
 
-        ``sampler`` is what ``SamplerChoice.parse`` reads, or makes one from a seed; ``model``
-        guides "cost-model" and is fitted by the caller. Raises ``InputError`` for a sampler of
+        ``sampler`` is what ``sampler_choice`` reads, or makes one from a seed; ``model`` guides
+        those that ask for one, and is fitted by the caller. Raises ``InputError`` for a sampler of
         another name and ``NoSpace`` where no space matches.
         """
         self.task = task
@@ -97,9 +97,7 @@ class TaskStudy:
     ) -> BaseSampler:
         # Two tasks of one run must not walk through their spaces in step.
         own = (seed + int(self.task.workload.key[:6] or "0", 36)) % 2**31
-        if not isinstance(sampler, str):
-            return sampler(own)
-        return SamplerChoice.parse(sampler).make(self.joint, model, own)
+        return make_sampler(sampler, self.joint, model, own)
 
     @property
     def optuna_study(self) -> Study:

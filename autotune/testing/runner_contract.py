@@ -1,38 +1,29 @@
-"""The contract of a runner as a test suite: subclass it, give four fixtures, inherit it.
+"""The contract of a runner as a test suite: subclass it, give a fixture ``runner``.
 
     class TestMyRunner(RunnerTestCase):
         @pytest.fixture(scope="class")
         @classmethod
-        def runner(cls) -> Iterator[Runner]:
-            with MyRunner(...) as made:
+        def runner(cls):
+            with MyRunner(native()) as made:
                 yield made
 
-        @pytest.fixture(scope="class")
-        @classmethod
-        def task(cls) -> Task:
-            return ...
-
-        @pytest.fixture(scope="class")
-        @classmethod
-        def good(cls) -> Sequence[Candidate]:
-            return [...]  # at least two, which compute what they should
-
-        @pytest.fixture(scope="class")
-        @classmethod
-        def faulty(cls) -> Sequence[tuple[Candidate, type]]:
-            return [...]  # each with the class of the outcome that it must have
-
-Fixtures of a whole class are class methods, as pytest 9 wants them; any wider scope does as well.
+Without more it measures a small matrix product by the spaces that are installed, and one candidate
+that cannot be scheduled. Give ``task``, ``good`` and ``faulty`` to see what it does with crashes,
+hangs and wrong results. Fixtures of a whole class are class methods, as pytest 9 wants them; any
+wider scope does as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from autotune.measure.base import Runner
-from autotune.measure.outcome import KINDS, Measured
+from autotune.measure.outcome import KINDS, Invalid, Measured
+from autotune.testing.tasks import product
+from search_spaces.registry import spaces_for
 from search_spaces.task import Candidate, Task
 
 Faulty = Sequence[tuple[Candidate, type]]
@@ -49,17 +40,20 @@ class RunnerTestCase:
     @pytest.fixture
     def task(self) -> Task:
         """What the candidates are of."""
-        raise NotImplementedError("give a fixture `task`")
+        return product(16, 32, 24)
 
     @pytest.fixture
-    def good(self) -> Sequence[Candidate]:
-        """Candidates that must be measured."""
-        raise NotImplementedError("give a fixture `good`")
+    def good(self, runner: Runner, task: Task) -> Sequence[Candidate]:
+        """Candidates that must be measured: at least one, which compute what they should."""
+        return [
+            Candidate(space.name, space.version, space.default(task, runner.target))
+            for space in spaces_for(task, runner.target)
+        ]
 
     @pytest.fixture
-    def faulty(self) -> Faulty:
-        """Candidates that must fail, and how."""
-        raise NotImplementedError("give a fixture `faulty`")
+    def faulty(self, good: Sequence[Candidate]) -> Faulty:
+        """Candidates that must fail, each with the class of the outcome that it must have."""
+        return [(replace(good[0], version=good[0].version + 1000), Invalid)]
 
     def test_each_candidate_gets_one_measurement(
         self, runner: Runner, task: Task, good: Sequence[Candidate]

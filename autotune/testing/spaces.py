@@ -1,22 +1,16 @@
-"""The contract of a search space as a test suite: subclass it, give three fixtures, inherit it.
+"""The contract of a search space as a test suite: subclass it, give a fixture ``space``.
 
     class TestMySpace(SearchSpaceTestCase):
-        @pytest.fixture(scope="class")
-        @classmethod
-        def space(cls) -> SearchSpace:
+        @pytest.fixture
+        def space(self):
             return MySpace()
 
-        @pytest.fixture(scope="class")
-        @classmethod
-        def tasks(cls) -> Sequence[Task]:
-            return [...]  # small ones: each is compiled and run a dozen times
+        @pytest.fixture
+        def tasks(self):
+            return [product(1, 64, 96), product(7, 33, 50)]  # see autotune.testing.tasks
 
-        @pytest.fixture(scope="class")
-        @classmethod
-        def target(cls) -> Target:
-            return autotune.target.native()
-
-Fixtures of a whole class are class methods, as pytest 9 wants them; any wider scope does as well.
+Without ``tasks`` those of a few small ones are taken that the space matches. Each is compiled and
+run a dozen times. Fixtures of a whole class are class methods, as pytest 9 wants them.
 """
 
 from __future__ import annotations
@@ -33,6 +27,8 @@ from autotune.measure.data import Array, make_inputs, outputs_of, poison
 from autotune.measure.kernel import build_kernel
 from autotune.measure.reference import compute_reference
 from autotune.measure.verify import Comparison, compare, tolerance_of
+from autotune.target import native
+from autotune.testing.tasks import small_tasks
 from search_spaces.base import InvalidParameters, SearchSpace
 from search_spaces.registry import register, unregister
 from search_spaces.scheduling import Scheduled, replay, schedule
@@ -136,23 +132,23 @@ class SearchSpaceTestCase:
     candidates: ClassVar[int] = 6
     draws: ClassVar[int] = 200
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def space(cls) -> SearchSpace:
+    @pytest.fixture
+    def space(self) -> SearchSpace:
         """The space under test."""
         raise NotImplementedError("give a fixture `space`")
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def tasks(cls) -> Sequence[Task]:
+    @pytest.fixture
+    def tasks(self, space: SearchSpace, target: Target) -> Sequence[Task]:
         """Small tasks that the space matches, of every kind that it handles differently."""
-        raise NotImplementedError("give a fixture `tasks`")
+        found = [task for task in small_tasks() if space.matches(task, target)]
+        if not found:
+            raise NotImplementedError("give a fixture `tasks`: it matches none of the usual ones")
+        return found
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def target(cls) -> Target:
+    @pytest.fixture
+    def target(self) -> Target:
         """A target that this machine can run."""
-        raise NotImplementedError("give a fixture `target`")
+        return native()
 
     @pytest.fixture(autouse=True)
     def registered(self, space: SearchSpace) -> Iterator[None]:

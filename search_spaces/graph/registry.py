@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from search_spaces.graph.base import GraphSpace
-from search_spaces.plugins import installed_plugins
+from search_spaces.plugins import Kind, made, usable
 
-GROUP = "autotune.graph_spaces"
+KIND = Kind("graph space", "autotune.graph_spaces", made(GraphSpace))  # type: ignore[type-abstract]
 
 
 def graph_spaces() -> tuple[GraphSpace, ...]:
     """Every graph space that could be loaded, in the order in which they are applied."""
-    spaces: tuple[GraphSpace, ...] = installed_plugins(GROUP)[0]
-    return tuple(sorted(spaces, key=lambda space: (space.laid_out, space.order, space.name)))
+    return tuple(sorted(usable(KIND), key=lambda space: (space.laid_out, space.order, space.name)))

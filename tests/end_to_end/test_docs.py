@@ -1,9 +1,9 @@
 """What the documents show is what the program does: every command of them is run.
 
 A ```console block holds commands (lines that begin with "$ ", continued by lines that begin with
-"> ") and may show what they print; a ```python or ```toml block whose first line is "# NAME.py" or
-"# NAME.toml" is a file that later commands use. All run in one directory, README first, with the
-search's time cut short.
+"> ") and may show what they print; a block whose first line is "# NAME.py" or "# FOLDER/NAME.toml"
+is a file that later commands use. All run in one directory, README first, with the search's time
+cut short, in an environment of their own: what they install is gone with it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.end_to_end.environments import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,7 +39,7 @@ def blocks(document: Path, language: str) -> list[str]:
 def steps(document: Path) -> Iterator[tuple[str, str]]:
     """("file", text) and ("run", command), in the order of the document."""
     for language, text in BLOCK.findall(document.read_text(encoding="utf-8")):
-        if language in ("python", "toml") and re.match(r"# \w+\.(py|toml)\n", text):
+        if re.match(r"# [\w/]+\.(py|toml)\n", text):
             yield "file", text
         elif language == "console":
             for command in re.findall(r"^\$ (.*(?:\n> .*)*)", text, re.MULTILINE):
@@ -59,9 +59,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(900)  # two minutes of one core, which others may share
 def test_every_command_of_the_documents_works(directory: Path) -> None:
     needs_model()
-    # Editable and other installs alike: commands come from the environment that runs the tests.
-    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": programs, "COLUMNS": "120"}
+    environment = Environment(directory / ".environment").variables | {"COLUMNS": "120"}
     run = 0
     for document in DOCUMENTS:
         for kind, text in steps(document):
@@ -69,6 +67,7 @@ def test_every_command_of_the_documents_works(directory: Path) -> None:
                 text = re.sub(pattern, short, text, flags=re.MULTILINE)
             if kind == "file":
                 name = text.split("\n", 1)[0].removeprefix("# ")
+                (directory / name).parent.mkdir(exist_ok=True)
                 (directory / name).write_text(text)
                 continue
             done = subprocess.run(
@@ -121,6 +120,17 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_package_of_the_plugin_page_is_the_example() -> None:
+    shown = {
+        Path(text.split("\n", 1)[0].removeprefix("# ")).name: text
+        for kind, text in steps(ROOT / "docs" / "plugins.md")
+        if kind == "file" and text.startswith("# my_kernels/")
+    }
+    files = {path.name: path for path in (ROOT / "examples" / "plugin_package").glob("*.*")}
+    assert shown.keys() == files.keys()
+    assert all(files[name].read_text(encoding="utf-8") == text for name, text in shown.items())
 
 
 def test_the_readme_has_room_for_figures(tmp_path: Path) -> None:

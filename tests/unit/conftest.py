@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from autotune.testing.landscape import PlainSpace, TileSpace
 from search_spaces import registry
-from tests.unit.search_landscape import PlainSpace, TileSpace
 from tuning_db.database import TuningDatabase
 
 

@@ -7,13 +7,13 @@ import pytest
 from scipy.stats import spearmanr
 
 from autotune.search.space import JointSpace
+from autotune.testing.landscape import TARGET, TileSpace, latency, make_task
 from cost_models.base import CostModel, CostModelError, Observation
 from cost_models.features import TASK_COLUMNS, Schema, decision_features, task_features
 from cost_models.random import RandomModel
 from cost_models.xgboost import XGBoostModel
 from search_spaces.base import InvalidParameters
 from search_spaces.task import Candidate, Task, Workload
-from tests.unit.search_landscape import TARGET, TileSpace, latency, make_task
 
 pytestmark = pytest.mark.usefixtures("landscape")
 

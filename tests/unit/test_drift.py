@@ -16,10 +16,10 @@ from autotune.search.loop import tune_tasks
 from autotune.search.recording import task_from, workload_row
 from autotune.search.settings import SearchSettings
 from autotune.search.verification import verify
+from autotune.testing.landscape import TARGET, latency, make_task
 from autotune.testing.runners import AnalyticRunner
 from search_spaces.task import Candidate, Task
 from tests.unit.database_samples import TASK as MATMUL
-from tests.unit.search_landscape import TARGET, latency, make_task
 from tuning_db.database import TuningDatabase
 from tuning_db.drift import disturbed, undisturbed
 

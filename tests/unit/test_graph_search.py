@@ -15,9 +15,9 @@ from autotune.measure.outcome import Crashed
 from autotune.search.chains import best_along
 from autotune.search.graph import LOOKS, GraphSearch, Prices, described
 from autotune.search.settings import SearchSettings
+from autotune.testing.landscape import TARGET, latency, make_task
 from autotune.testing.runners import AnalyticRunner
 from search_spaces.graph.base import GraphSpace
-from tests.unit.search_landscape import TARGET, latency, make_task
 from tuning_db.graphs import graph_of
 
 pytestmark = pytest.mark.usefixtures("landscape")

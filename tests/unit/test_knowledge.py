@@ -14,10 +14,10 @@ from autotune.search.knowledge import Knowledge, distance, grounded
 from autotune.search.loop import tune_tasks
 from autotune.search.settings import SearchSettings
 from autotune.search.space import JointSpace
+from autotune.testing.landscape import TARGET, TileSpace, latency, make_task
 from autotune.testing.runners import AnalyticRunner
 from cost_models.xgboost import XGBoostModel
 from search_spaces.task import Candidate
-from tests.unit.search_landscape import TARGET, TileSpace, latency, make_task
 from tuning_db.database import TuningDatabase
 from tuning_db.history import first_measurements, load_cost_model, save_cost_model
 

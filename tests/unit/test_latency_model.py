@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from autotune.testing.landscape import TARGET, make_task
 from cost_models.latency import FEWEST, LatencyModel
-from tests.unit.search_landscape import TARGET, make_task
 
 
 def known(count: int):

@@ -15,11 +15,11 @@ from autotune.search.loop import RunnerFault, tune_tasks
 from autotune.search.progress import Progress
 from autotune.search.settings import SearchSettings
 from autotune.search.study import Patience
+from autotune.testing.landscape import TARGET, latency, make_task
 from autotune.testing.runners import AnalyticRunner
 from autotune.turns import rounds_in_turn
 from search_spaces import registry
 from search_spaces.task import Candidate, Task
-from tests.unit.search_landscape import TARGET, latency, make_task
 from tuning_db.database import TuningDatabase
 from tuning_db.records import ModelRow
 

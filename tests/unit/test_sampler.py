@@ -13,8 +13,8 @@ from optuna.testing.pytest_samplers import (
 from autotune.search.points import distance, key_of
 from autotune.search.sampler import CostModelSampler
 from autotune.search.space import JointSpace
+from autotune.testing.landscape import TARGET, latency, make_task
 from cost_models.xgboost import XGBoostModel
-from tests.unit.search_landscape import TARGET, latency, make_task
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 pytestmark = pytest.mark.usefixtures("landscape")

@@ -10,12 +10,12 @@ from autotune.measure.base import Measurement
 from autotune.measure.outcome import BuildFailed, Crashed, Measured, TimedOut
 from autotune.search.guides import FAILED
 from autotune.search.recording import record_of, target_row, workload_row
-from autotune.search.samplers import SAMPLERS, SamplerChoice
+from autotune.search.samplers import SAMPLERS, sampler_choice
 from autotune.search.space import JointSpace, NoSpace
 from autotune.search.study import Patience, TaskStudy
+from autotune.testing.landscape import TARGET, PlainSpace, TileSpace, latency, make_task
 from search_spaces import registry
 from search_spaces.task import Candidate
-from tests.unit.search_landscape import TARGET, PlainSpace, TileSpace, latency, make_task
 
 SPACES = (TileSpace(), PlainSpace())
 
@@ -97,7 +97,7 @@ def test_any_optuna_sampler_can_be_given():
 
 
 def test_unknown_sampler_and_missing_space_are_told():
-    with pytest.raises(InputError, match="cost-model, tpe, random"):
+    with pytest.raises(InputError, match="cost-model, random, tpe"):
         study_of("gradient-descent")
     registry.unregister("plain")
     with pytest.raises(NoSpace, match="softmax"):
@@ -227,14 +227,14 @@ def test_a_record_keeps_the_cause():
 def test_samplers_are_chosen_with_their_settings():
     sampler = TaskStudy(make_task(), TARGET, sampler="cost-model:epsilon=0.5,pool=64")
     assert (sampler.optuna_study.sampler.epsilon, sampler.optuna_study.sampler.pool) == (0.5, 64)
-    assert SamplerChoice.parse("tpe:n_startup_trials=5").options == {"n_startup_trials": 5}
+    assert sampler_choice("tpe:n_startup_trials=5").options == {"n_startup_trials": 5}
     TaskStudy(make_task(), TARGET, sampler="tpe:n_startup_trials=5,n_ei_candidates=8").ask(3)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("best", "no sampler 'best': choose one of cost-model, tpe, random"),
+        ("best", "no sampler 'best': choose one of cost-model, random, tpe"),
         ("random:seed=1", "random has no setting 'seed': what can be set is nothing"),
         ("tpe:epsilon=1", "what can be set is n_startup_trials, n_ei_candidates"),
         ("cost-model:epsilon=much", "must be a number, not 'much'"),
@@ -245,4 +245,4 @@ def test_samplers_are_chosen_with_their_settings():
 )
 def test_wrong_settings_are_explained(text, words):
     with pytest.raises(InputError, match=words):
-        SamplerChoice.parse(text)
+        sampler_choice(text)

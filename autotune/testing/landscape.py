@@ -1,4 +1,4 @@
-"""Small search spaces with a known best point, for the tests of the search."""
+"""Search spaces with a known best point, to test searches without a compiler."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ class PlainSpace(SearchSpace):
 
 def latency(task: Task, candidate: Candidate) -> float:
     """Seconds of a candidate: smooth, with an interaction, a cliff and one best point (1e-3)."""
-    p = candidate.parameters
+    p: Mapping[str, Any] = candidate.parameters
     if candidate.space == "plain":
         return 8e-3 * (1 + 0.1 * abs(math.log2(p["width"] / 8)) + (0.5 if not p["parallel"] else 0))
-    accumulators = p["rows"] * p["columns"] / 8
+    accumulators = float(p["rows"] * p["columns"] / 8)
     loss = 0.30 * abs(math.log2(accumulators / 12))
     loss += 0.15 * abs(math.log2(p["columns"] / 16))
     loss += 0.12 * abs(math.log2(p["depth"] / 4)) + 0.06 * abs(p["unroll"] - 2)
@@ -104,4 +104,4 @@ def latency(task: Task, candidate: Candidate) -> float:
     loss += 0.0 if p["packed"] else 0.4
     if accumulators > 16:  # spills
         loss += 0.7
-    return 1e-3 * (1 + loss)
+    return float(1e-3 * (1 + loss))
