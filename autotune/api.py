@@ -154,7 +154,7 @@ def tune(
             model, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
         )
 
-        from autotune.frontends.sampling import random_inputs
+        from autotune.frontends.sampling import sample_inputs
         from autotune.search.loop import tune_tasks
         from search_spaces.registry import schedulable
         from tuning_db.records import ModelRow
@@ -194,7 +194,7 @@ def tune(
             )
             outcome = None
             if choice is not None and summary.stopped != "interrupted":
-                outcome = confirmed(choice, opened, random_inputs(imported.inputs, seed), status)
+                outcome = confirmed(choice, opened, sample_inputs(imported, seed), status)
                 fused = (choice.winner if outcome.kept else choice.default).fused
     compiled = None
     if output is not None and summary.stopped != "interrupted":

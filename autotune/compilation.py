@@ -104,7 +104,8 @@ def lock(
     _, _, fused = prepared(
         model, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
     )
-    made = lock_of(fused, best_schedules(fused, database), installed(PACKAGES))
+    versions = installed(PACKAGES | dict(fused.packages))
+    made = lock_of(fused, best_schedules(fused, database), versions)
     with replacing(Path(output)) as file:
         file.write(made.text().encode())
     return made

@@ -50,9 +50,9 @@ class Goal:
         Raises a ``UserError`` where the engine is not installed or does not take the model.
         """
         from autotune.bench.interleaved import interleave
-        from autotune.frontends.sampling import random_inputs
+        from autotune.frontends.sampling import sample_inputs
 
-        inputs = random_inputs(imported.inputs, seed)
+        inputs = sample_inputs(imported, seed)
         if not self.engine:
             return Race(self, inputs, self.seconds)
         run = peer_named(self.engine).engine(model, inputs, threads).run

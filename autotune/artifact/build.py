@@ -29,7 +29,7 @@ PACKAGES = {
     "onnx": "onnx",
     "onnxslim": "onnxslim",
 }
-"""What the bytes of an artifact depend on, by the names that a manifest gives them."""
+"""What the bytes of each artifact depend on, by the names that a manifest gives them."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def build(
             inputs=fused.inputs,
             outputs=fused.outputs,
             target=fused.target,
-            versions=installed(PACKAGES),
+            versions=installed(PACKAGES | dict(fused.packages)),
             graph=dict(fused.choices),
             tasks=tasks,
             files={LIBRARY: FileEntry(file_digest(library), library.stat().st_size)},
@@ -87,9 +87,14 @@ def build(
     return manifest
 
 
-def executable(fused: FusedModel, schedules: Mapping[str, ChosenSchedule]) -> Any:
-    """``fused`` with ``schedules``, as a Relax executable for a virtual machine of this process."""
-    return _compiled(fused, schedules, {}, False)[0]
+def executable(
+    fused: FusedModel, schedules: Mapping[str, ChosenSchedule], safe: bool = False
+) -> Any:
+    """``fused`` with ``schedules``, as a Relax executable for a virtual machine of this process.
+
+    ``safe`` as for ``build``.
+    """
+    return _compiled(fused, schedules, {}, safe)[0]
 
 
 def runnable(
