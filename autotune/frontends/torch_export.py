@@ -133,6 +133,8 @@ def _fixed(program: Any, shapes: Shapes, name: str) -> Any:
                 )
             extents = (e if isinstance(e, int) else None for e in value.shape)
             declared[spec.arg.name] = tuple(extents)
+        elif spec.kind is InputKind.BUFFER and spec.target in shapes:
+            declared[spec.target] = tuple(nodes[spec.arg.name].meta["val"].shape)
     fixed = fixed_shapes(declared, shapes)
     open_ones = [name for name, shape in declared.items() if shape and None in shape]
     if not open_ones:

@@ -35,9 +35,13 @@ _WORDS = frozenset(
         *("CeilToInt", "FloorToInt", "TruncToInt", "RoundToInt", "TruncToFloat", "ToFloat"),
         *("LShift", "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv", "IntTrueDiv", "Identity"),
         *("RoundDecimal", "Max", "Min", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not"),
+        *("Add", "Mul", "Pow", "Integer", "Rational", "Equality", "Unequality", "LessThan"),
+        *("GreaterThan", "StrictLessThan", "StrictGreaterThan"),
         *("true", "false", "True", "False", "int_oo", "oo"),
     ]
 )
+_DECLARED = re.compile(r"Symbol\('(\w+)'((?:, \w+=(?:True|False))*)\)")
+"""How torch writes a symbol: its name, and what sympy is to assume of it."""
 _SYMBOL = re.compile(r"[suz]\d+|u?float\d+|\d+")
 
 
@@ -134,6 +138,7 @@ def _faults(part: Any) -> Iterator[str]:
 
 
 def _arithmetic(text: str) -> bool:
+    text = _DECLARED.sub(r"\1", text)
     words = re.findall(r"\w+", text)
     known = all(word in _WORDS or _SYMBOL.fullmatch(word) for word in words)
     return known and _EXPRESSION.fullmatch(text) is not None

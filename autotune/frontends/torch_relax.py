@@ -121,6 +121,7 @@ def _importer_class() -> Any:
                 "index_copy.default": self._our_index_copy,
                 "index.Tensor": self._our_index,
                 "full.default": self._our_full,
+                "embedding.default": self._our_embedding,
                 "clamp.default": self._our_clamp,
                 "clamp_min.default": self._our_clamp,
                 "clamp_max.default": self._our_clamp_max,
@@ -170,7 +171,7 @@ def _importer_class() -> Any:
             return self._limited(self.env[node.args[0]], None, self._argument(node, 1, "max"))
 
         def _limited(self, data: Any, low: Any, high: Any) -> Any:
-            """By the bounds that there are; TVM's takes infinity for the other, also of integers."""
+            """By the bounds that there are; TVM's takes infinity for others, even of integers."""
             if low is not None and high is not None and "float" in dtype(data):
                 return self._emit(op.clip(data, low, high))
             for bound, limited in ((low, op.maximum), (high, op.minimum)):
@@ -195,29 +196,44 @@ def _importer_class() -> Any:
                 if value is None or dtype(value) == "bool":
                     continue
                 self.env[index] = self._wrapped(value, shape(data)[axis])
+            places = [axis for axis, index in enumerate(indices) if index is not None]
+            if len(places) == 1 and dtype(self.env[indices[places[0]]]) != "bool":
+                index = self.env[indices[places[0]]]
+                return self._emit(op.take(data, index, places[0], mode="clip"))
             return super()._index_tensor(node)
 
-        def _our_index_copy(self, node: Any) -> Any:
-            """One row of a cache is chosen element by element, which fuses; several are scattered.
+        def _our_embedding(self, node: Any) -> Any:
+            """Clipped, where TVM's reads whatever lies where an index that is too large points."""
+            table, indices = self.env[node.args[0]], self.env[node.args[1]]
+            return self._emit(op.take(table, indices, 0, mode="clip"))
 
-            That is how a decoder writes the keys and values of its next token.
+        def _our_index_copy(self, node: Any) -> Any:
+            """Each row asks which source it gets, so that the kernel is an ordinary loop.
+
+            That is how a decoder writes keys and values to its cache; TVM's scatter is a body of
+            statements, which no schedule understands.
             """
             data, axis = self.env[node.args[0]], int(node.args[1])
             indices, source = self.env[node.args[2]], self.env[node.args[3]]
-            rank, extents = len(shape(data)), shape(data)
-            axis %= max(rank, 1)
+            extents = shape(data)
+            axis %= len(extents)
+            kind = dtype(indices)
             indices = self._wrapped(indices, extents[axis])
             count = math.prod(shape(indices))
-            aligned = [count if place == axis else 1 for place in range(rank)]
-            placed = self._emit(op.reshape(indices, aligned))
-            if count == 1:
-                places = [extents[axis] if place == axis else 1 for place in range(rank)]
-                every = relax.const(
-                    np.arange(extents[axis], dtype=dtype(indices)).reshape(places), dtype(indices)
-                )
-                return self._emit(op.where(self._emit(op.equal(every, placed)), source, data))
-            spread = self._emit(op.broadcast_to(placed, shape(source)))
-            return self._emit(op.scatter_elements(data, spread, source, axis))
+            rows = relax.const(np.arange(extents[axis], dtype=kind).reshape(-1, 1), kind)
+            placed = self._emit(op.reshape(indices, [1, count]))
+            hits = self._emit(op.equal(rows, placed))
+            # Of equal indices the last one wins.
+            numbers = relax.const(np.arange(count, dtype=kind).reshape(1, -1), kind)
+            none = relax.const(-1, kind)
+            found = self._emit(op.max(self._emit(op.where(hits, numbers, none)), 1))
+            aligned = [extents[axis] if place == axis else 1 for place in range(len(extents))]
+            written = self._emit(op.reshape(found, aligned))
+            written = self._emit(op.greater_equal(written, relax.const(0, kind)))
+            if count > 1:
+                taken = self._emit(op.maximum(found, relax.const(0, kind)))
+                source = self._emit(op.take(source, taken, axis, mode="clip"))
+            return self._emit(op.where(written, source, data))
 
         def _our_attention(self, node: Any) -> Any:
             """As products and a softmax, the form that graph spaces make one kernel of.
