@@ -78,7 +78,7 @@ def build(
             graph=dict(fused.choices),
             tasks=tasks,
             files={LIBRARY: FileEntry(file_digest(library), library.stat().st_size)},
-            constant_outputs=_constant_outputs(fused),
+            constant_outputs=constant_outputs(fused),
             notes=(*notes, *(["compiled with LLVM's optimiser at level 1"] if safe else [])),
         )
         (draft / MANIFEST).write_text(manifest.text(), encoding="utf-8")
@@ -188,7 +188,7 @@ def _lowered(module: Any, target: Target, safe: bool) -> Any:
         return relax.build(packed, made, relax_pipeline="default", tir_pipeline=PIPELINE)
 
 
-def _constant_outputs(fused: FusedModel) -> tuple[str, ...]:
+def constant_outputs(fused: FusedModel) -> tuple[str, ...]:
     """Names of the outputs that are weights and no result of anything."""
     from tvm import relax
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from autotune.frontends.torch_program import Program
@@ -12,7 +14,7 @@ from autotune.frontends.torch_program import Program
 WHOLE = (
     *("linear.default", "matmul.default", "layer_norm.default", "index_copy.default"),
     *("scaled_dot_product_attention.default", "gelu.default", "silu.default", "hardswish.default"),
-    *("hardsigmoid.default", "lstm.input", "gru.input", "softmax.int", "conv1d.default"),
+    *("hardsigmoid.default", "softmax.int", "conv1d.default"),
     *("conv2d.default", "upsample_bilinear2d.vec", "upsample_nearest2d.vec"),
 )
 
@@ -61,7 +63,7 @@ def to_relax(program: Program) -> Any:
             variables[node.name] = relax.Var(node.name, relax.TensorType(shape, dtype))
     ordered = [variables[name] for name in (*program.inputs, *program.bound)]
     importer.block_builder = builder = relax.BlockBuilder()
-    with builder.function("main", ordered):
+    with _ended(builder), builder.function("main", ordered):
         with builder.dataflow():
             values = importer._translate_fx_graph(program.graph, _named(nodes, program), variables)
             result = values[0] if len(values) == 1 else relax.Tuple(list(values))
@@ -70,6 +72,17 @@ def to_relax(program: Program) -> Any:
     weights = {name: _weight(tensor) for name, tensor in program.bound.items()}
     module: tvm.IRModule = relax.transform.BindParams("main", weights)(builder.get())
     return module
+
+
+@contextlib.contextmanager
+def _ended(builder: Any) -> Iterator[None]:
+    """End the block that was begun where something fails, or TVM complains of it on stderr."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            builder._end_block()
+        raise
 
 
 def _named(nodes: list[Any], program: Program) -> list[Any]:

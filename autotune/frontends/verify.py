@@ -55,6 +55,16 @@ def verify_import(
     inputs = sample_inputs(imported, seed)
     expected = imported.reference(inputs)
     actual = (build or naive_build)(imported)(inputs)
+    return check_outputs(imported, inputs, expected, actual)
+
+
+def check_outputs(
+    imported: ImportedModel, inputs: Arrays, expected: Arrays, actual: Arrays
+) -> ImportCheck:
+    """Compare what was computed of ``inputs`` with what the original computed of them.
+
+    Raises ``ModelError``, naming the output and the error, where the two disagree.
+    """
     engine = str(getattr(imported.reference, "engine", "reference"))
     errors = compare(imported, expected, actual)
     worst = max(errors, key=lambda name: _excess(errors[name]), default="")
