@@ -11,11 +11,15 @@ from autotune.dynamo.options import Options
 from autotune.dynamo.specialised import Specialised, results_of
 from autotune.errors import ModelError
 from autotune.frontends.base import ImportedModel
-from autotune.frontends.verify import check_outputs
+from autotune.frontends.verify import check_outputs, scaled_error
 
 if TYPE_CHECKING:
     from autotune.graph.model import FusedModel
     from autotune.runtime import Machine
+
+
+DOUBLE = 1e-9
+"""Largest error of float64, as a share of the largest magnitude."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,12 @@ class Draft:
         truth = {name: _array(value) for name, value in expected.items()}
         actual = {name: _array(one) for name, one in zip(self.results, values, strict=True)}
         check_outputs(self.imported, inputs, truth, actual)
+        dtypes = {str(array.dtype) for array in (*inputs.values(), *truth.values())}
+        if not dtypes & {"float32", "float16"}:
+            for name, array in truth.items():
+                # All in float64: what was computed in float32 on the way would show.
+                if array.dtype == "float64" and scaled_error(array, actual[name]) > DOUBLE:
+                    raise ModelError(f"{name} has not the precision of float64")
 
     def _shared(self, before: Mapping[int, Any], values: Sequence[Any]) -> list[int]:
         """Results that are inputs, weights or each other: the next call needs copies of them."""

@@ -135,6 +135,10 @@ def _importer_class() -> Any:
                 "index.Tensor": self._our_index,
                 "full.default": self._our_full,
                 "embedding.default": self._our_embedding,
+                "select.int": self._our_select,
+                "matmul.default": self._our_matmul,
+                "mm.default": self._our_matmul,
+                "bmm.default": self._our_matmul,
                 "clamp.default": self._our_clamp,
                 "clamp_min.default": self._our_clamp,
                 "clamp_max.default": self._our_clamp_max,
@@ -157,8 +161,11 @@ def _importer_class() -> Any:
                 data = self._emit(op.astype(data, wanted))
             return self._emit(op.cumsum(data, axis, wanted)) if shape(data) else data
 
-        def _our_linear(self, node: Any) -> Any:
+        def _our_matmul(self, node: Any) -> Any:
             """In the dtype of the data: TVM's computes in float32 whatever comes."""
+            return self._emit(op.matmul(self.env[node.args[0]], self.env[node.args[1]]))
+
+        def _our_linear(self, node: Any) -> Any:
             data, weight = self._argument(node, 0, "input"), self._argument(node, 1, "weight")
             bias = self._argument(node, 2, "bias")
             turned = self._emit(op.permute_dims(weight)) if len(shape(weight)) > 1 else weight
@@ -214,6 +221,12 @@ def _importer_class() -> Any:
                 index = self.env[indices[places[0]]]
                 return self._emit(op.take(data, index, places[0], mode="clip"))
             return super()._index_tensor(node)
+
+        def _our_select(self, node: Any) -> Any:
+            data, axis = self.env[node.args[0]], int(node.args[1])
+            index = int(node.args[2]) % shape(data)[axis]
+            place = relax.const(index, "int64")
+            return self._emit(op.take(data, place, axis % len(shape(data)), mode="clip"))
 
         def _our_embedding(self, node: Any) -> Any:
             """Clipped, where TVM's reads whatever lies where an index that is too large points."""
