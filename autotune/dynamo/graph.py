@@ -37,15 +37,22 @@ class Graph:
 
     def __call__(self, *arguments: Any) -> Any:
         """The outputs of the graph, a tuple."""
-        if not self._eager:
-            for made in self._made.get(self._shapes(arguments), ()):
-                if made.accepts(arguments):
-                    # Rare: two arguments, one of which is written to, are views of one tensor.
-                    return made(arguments) if made.separate(arguments) else self._run(arguments)
+        made = self._found(arguments)
+        if made is None and not self._eager:
             with self._lock:
-                if not self._eager:
+                made = self._found(arguments)  # another thread may have compiled it meanwhile
+                if made is None and not self._eager:
                     return self._specialised(arguments)
-        return self._run(arguments)
+        # Rare: two arguments, one of which is written to, are views of one tensor.
+        if made is None or not made.separate(arguments):
+            return self._run(arguments)
+        return made(arguments)
+
+    def _found(self, arguments: Sequence[Any]) -> Specialised | None:
+        for made in self._made.get(self._shapes(arguments), ()):
+            if made.accepts(arguments):
+                return made
+        return None
 
     def _run(self, arguments: Sequence[Any]) -> Any:
         return self._module(*arguments)
@@ -102,6 +109,7 @@ class Graph:
 
     def _give_up(self, error: Exception) -> Any:
         self._eager = True
+        self._made.clear()
         reason = str(error)
         if not isinstance(error, AutotuneError):
             reason = f"{type(error).__name__}: {first_line(error)}"
