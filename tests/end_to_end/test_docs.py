@@ -59,6 +59,8 @@ def test_every_command_of_the_documents_works(directory: Path) -> None:
     environment = os.environ | {"PATH": programs, "COLUMNS": "120"}
     run = 0
     for document in DOCUMENTS:
+        if document.name == "torch.md" and importlib.util.find_spec("torch") is None:
+            continue  # torch is an extra
         for kind, text in steps(document):
             if kind == "file":
                 name = text.split("\n", 1)[0].removeprefix("# ")
