@@ -15,15 +15,19 @@ Giver = Callable[[Sequence[Any], Sequence[Any]], Any]
 """From the arguments of a call and the tensors that were computed to one output."""
 
 
-def givers(given: Sequence[Any], returned: Sequence[Any], computed: Sequence[int | None]) -> Any:
+def givers(
+    given: Sequence[Any], returned: Sequence[Any], computed: Sequence[int | None]
+) -> list[Giver] | None:
     """How each of ``returned``, which eager made of ``given``, is made of what is computed.
 
-    ``computed`` says which of the computed tensors it is. Raises ``ModelError`` where outputs share
+    ``computed`` says which of the computed tensors it is. None where what is computed is, in order,
+    what is returned. Raises ``ModelError`` where outputs share
     memory in a way that copies would change.
     """
     import torch
 
     found: list[Giver] = []
+    plain = list(computed) == list(range(len(returned)))
     new: list[Any] = []
     for value, place in zip(returned, computed, strict=True):
         if not isinstance(value, torch.Tensor):
@@ -32,17 +36,20 @@ def givers(given: Sequence[Any], returned: Sequence[Any], computed: Sequence[int
         base = next((i for i, one in enumerate(given) if _same_memory(one, value)), None)
         if base is not None:
             found.append(_of_input(base, given[base], value))
+            plain = False
             continue
         twin = next((i for i, one in enumerate(returned[: len(found)]) if one is value), None)
         if twin is not None:
             found.append(found[twin])
+            plain = False
             continue
         if any(_same_memory(one, value) and _overlap(one, value) for one in new):
             raise ModelError("outputs of it are views of each other")
         new.append(value)
         assert place is not None
         found.append(_of_result(place, value))
-    return found
+        plain = plain and value.is_contiguous()
+    return None if plain else found
 
 
 def spans(tensors: Sequence[Any]) -> list[int]:

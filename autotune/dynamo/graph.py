@@ -37,24 +37,22 @@ class Graph:
 
     def __call__(self, *arguments: Any) -> Any:
         """The outputs of the graph, a tuple."""
-        made = self._found(arguments)
-        if made is None and not self._eager:
-            with self._lock:
-                made = self._found(arguments)  # another thread may have compiled it meanwhile
-                if made is None and not self._eager:
-                    return self._specialised(arguments)
-        # Rare: two arguments, one of which is written to, are views of one tensor.
-        if made is None or not made.separate(arguments):
-            return self._run(arguments)
-        return made(arguments)
-
-    def _found(self, arguments: Sequence[Any]) -> Specialised | None:
-        for made in self._made.get(self._shapes(arguments), ()):
-            if made.accepts(arguments):
-                return made
-        return None
-
-    def _run(self, arguments: Sequence[Any]) -> Any:
+        key = self._shapes(arguments) if self._symbolic else ()
+        for made in self._made.get(key, ()):
+            outputs = made(arguments)
+            if outputs is not None:
+                return outputs
+        if self._eager:
+            return self._module(*arguments)
+        with self._lock:
+            for made in self._made.get(key, ()):
+                if made.accepts(arguments):
+                    # Compiled meanwhile by another thread; or, rarely, two arguments, one of which
+                    # is written to, are views of one tensor.
+                    outputs = made(arguments)
+                    return self._module(*arguments) if outputs is None else outputs
+            if not self._eager:
+                return self._specialised(arguments)
         return self._module(*arguments)
 
     def _shapes(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
@@ -75,7 +73,7 @@ class Graph:
                 f"it was compiled for {self._options.specialisations} sets of shapes and weights "
                 "already; the option specialisations allows more"
             )
-            return self._run(arguments)
+            return self._module(*arguments)
         try:
             made = draft(self._module, arguments, self._weights(arguments), self._options)
         except Exception as error:  # torch and TVM raise anything for what they cannot compile
