@@ -166,7 +166,7 @@ def _bound(module: Any, arguments: Sequence[Any], weights: Collection[int]) -> A
     """A module of the arguments that are tensors and no weights; the others are part of it."""
     import torch
 
-    class Bound(torch.nn.Module):
+    class Bound(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         def __init__(self) -> None:
             super().__init__()
             self.graph = module
