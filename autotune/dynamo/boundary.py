@@ -106,7 +106,7 @@ def _same_memory(one: Any, other: Any) -> bool:
     if not isinstance(one, torch.Tensor) or one.layout is not torch.strided:
         return False
     storage = one.untyped_storage()
-    return storage.nbytes() > 0 and storage.data_ptr() == other.untyped_storage().data_ptr()
+    return bool(storage.nbytes() > 0 and storage.data_ptr() == other.untyped_storage().data_ptr())
 
 
 def _overlap(one: Any, other: Any) -> bool:
