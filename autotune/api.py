@@ -10,17 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autotune.errors import InputError, TargetError
 from autotune.steps import (
     CompileResult,
+    Model,
     Shapes,
     Status,
     best_schedules,
     built,
+    is_onnx,
     prepared,
     resolved_target,
+    source_of,
     tell,
 )
 from search_spaces.task import Target
@@ -62,7 +65,7 @@ class TuneResult:
 
 
 def tune(
-    model: str | Path,
+    model: Model,
     input_shapes: Shapes | None = None,
     target: str | Target = "native",
     trials: int | None = None,
@@ -83,23 +86,28 @@ def tune(
     runner: str | RunnerFactory | None = None,
     progress: Callable[[Progress], None] | None = None,
     status: Status | None = None,
+    example_inputs: Any = None,
 ) -> TuneResult:
-    """Search schedules for the ONNX file ``model`` on this machine, and compile the best.
+    """Search schedules for ``model`` on this machine, and compile the best.
 
-    ``input_shapes`` fixes the dimensions that the model leaves open. The search ends after
-    ``trials`` measured candidates (earlier runs in the same ``database`` count) or ``seconds`` of
-    search, whichever is first; without both, after ``TRIALS`` for each task. Everything measured is
-    in the database as soon as it is, so that the same call continues after an interruption. The
-    artifact is written to ``output`` if that is given. ``sampler``, ``cost_model`` and ``runner``
-    are plugins by name, with settings ("tpe:n_startup_trials=5"), or make one
-    (``autotune.search.samplers``, ``autotune.search.models``, ``autotune.measure.runners``). With
-    ``device`` candidates are measured there, and ``target`` says what it is. With ``ray`` they are
-    measured on the hosts of the Ray cluster at that address, "auto" for the one of this host, each
-    of which has to be the target. ``cores`` is how many of this machine's may be used: by default
-    those of one inference, with more the next candidates are built while one is measured. ``cache``
-    says where a kernel finds its weights: "cold" is in memory, as in a model, "hot" in the CPU's
-    caches. With ``transfer`` the search begins with what the database knows of similar tasks and
-    targets. ``until`` ends it once an inference takes no
+    ``model`` is an ONNX file, a .pt2 file, a ``torch.export.ExportedProgram``, or a
+    ``torch.nn.Module`` with ``example_inputs``: a tensor, a sequence of arguments, or a mapping of
+    arguments by name; or whatever else an installed frontend takes. ``input_shapes`` fixes the
+    dimensions that the model leaves open.
+
+    The search ends after ``trials`` measured candidates (earlier runs in the same ``database``
+    count) or ``seconds`` of search, whichever is first; without both, after ``TRIALS`` for each
+    task. Everything measured is in the database as soon as it is, so that the same call continues
+    after an interruption. The artifact is written to ``output`` if that is given. ``sampler``,
+    ``cost_model`` and ``runner`` are plugins by name, with settings ("tpe:n_startup_trials=5"), or
+    make one (``autotune.search.samplers``, ``autotune.search.models``,
+    ``autotune.measure.runners``). With ``device`` candidates are measured there, and ``target``
+    says what it is. With ``ray`` they are measured on the hosts of the Ray cluster at that address,
+    "auto" for the one of this host, each of which has to be the target. ``cores`` is how many of
+    this machine's may be used: by default those of one inference, with more the next candidates are
+    built while one is measured. ``cache`` says where a kernel finds its weights: "cold" is in
+    memory, as in a model, "hot" in the CPU's caches. With ``transfer`` the search begins with what
+    the database knows of similar tasks and targets. ``until`` ends it once an inference takes no
     longer than that: a time ("2.5ms"), or another engine's ("onnxruntime", "openvino:1.1" for 1.1
     times as fast). The tasks together have to be as fast, and then the whole model, which is built
     and timed here, beside the engine (on a device only the tasks count). With ``graph`` the graph
@@ -134,6 +142,9 @@ def tune(
         make_model(cost_model, seed)  # what it refuses is to be known before anything is begun
     measuring = runner_choice(runner, device)
     goal = None if until is None else Goal.parse(until)
+    source = source_of(model, example_inputs)
+    if goal is not None and goal.engine and not is_onnx(source):
+        raise InputError(f"{goal.engine} is given ONNX files alone: give --until as a time")
     resolved = resolved_target(target, threads, device.key if device is not None else "")
     if goal is not None and goal.engine and resolved.device:
         raise InputError(f"{goal.engine} cannot be timed on a device: give --until as a time")
@@ -184,10 +195,10 @@ def tune(
         made = RayRunner(resolved, ray, plan=plan_of_timing, cores=cores, status=status)
     with made as measurer:
         imported, import_check, fused = prepared(
-            model, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
+            source, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
         )
 
-        from autotune.frontends.sampling import random_inputs
+        from autotune.frontends.sampling import sample_inputs
         from autotune.search.loop import tune_tasks
         from search_spaces.registry import schedulable
         from tuning_db.records import ModelRow
@@ -216,7 +227,7 @@ def tune(
         if goal is not None:
             if goal.engine:
                 tell(status, f"timing {goal.engine}")
-            race = goal.race(Path(model), imported, resolved.threads, seed)
+            race = goal.race(source, imported, resolved.threads, seed)
         settings = replace(settings, budget=budget, until=race.seconds if race else None)
         with open_database(database) as opened:
             tell(status, plan(tunable, resolved, opened, settings))
@@ -234,7 +245,7 @@ def tune(
             )
             outcome = None
             if choice is not None and summary.stopped != "interrupted":
-                outcome = confirmed(choice, opened, random_inputs(imported.inputs, seed), status)
+                outcome = confirmed(choice, opened, sample_inputs(imported, seed), status)
                 fused = (choice.winner if outcome.kept else choice.default).fused
     compiled = None
     if output is not None and summary.stopped != "interrupted":

@@ -6,17 +6,20 @@ Heavy imports are inside the functions, after the thread pool's size is known.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autotune.errors import InputError
 from autotune.steps import (
     CompileResult,
+    Model,
     Shapes,
     Status,
     best_schedules,
     built,
     prepared,
     resolved_target,
+    source_of,
+    told,
 )
 from search_spaces.task import Target
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def compile(
-    model: str | Path,
+    model: Model,
     input_shapes: Shapes | None = None,
     target: str | Target = "native",
     database: str | Path | None = None,
@@ -37,8 +40,13 @@ def compile(
     key: str = "",
     lock: str | Path | None = None,
     status: Status | None = None,
+    example_inputs: Any = None,
 ) -> CompileResult:
-    """Compile the ONNX file ``model`` into the directory ``output`` without measuring anything.
+    """Compile ``model`` into the directory ``output`` without measuring anything.
+
+    ``model`` is an ONNX file, a .pt2 file, a ``torch.export.ExportedProgram``, or a
+    ``torch.nn.Module`` with ``example_inputs``: a tensor, a sequence of arguments, or a mapping of
+    arguments by name.
 
     Schedules come from ``database``, or from the lock file ``lock`` (and so does the target, where
     none is named), and where neither has one for a task from the default of the task's search
@@ -52,6 +60,7 @@ def compile(
     from autotune.graphs import kept_choices
     from autotune.target import from_fields
 
+    source = source_of(model, example_inputs)
     locked = None
     if lock is not None:
         if database is not None:
@@ -73,13 +82,13 @@ def compile(
     def choices(imported: ImportedModel) -> Choices | None:
         return locked.graph if locked else kept_choices(database, imported, resolved)
 
-    imported, import_check, fused = prepared(model, input_shapes, resolved, status, choices)
+    imported, import_check, fused = prepared(source, input_shapes, resolved, status, choices)
     schedules = locked.schedules if locked is not None else best_schedules(fused, database)
     return built(imported, import_check, fused, schedules, output, status)
 
 
 def lock(
-    model: str | Path,
+    model: Model,
     output: str | Path,
     input_shapes: Shapes | None = None,
     target: str | Target = "native",
@@ -87,6 +96,7 @@ def lock(
     threads: int | None = None,
     key: str = "",
     status: Status | None = None,
+    example_inputs: Any = None,
 ) -> Lock:
     """Write the best schedules that ``database`` has for ``model`` to the lock file ``output``.
 
@@ -99,12 +109,14 @@ def lock(
     from autotune.graphs import kept_choices
     from autotune.versions import installed
 
+    source = source_of(model, example_inputs)
     resolved = resolved_target(target, threads, key)
     _check_readable(database)
     _, _, fused = prepared(
-        model, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
+        source, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
     )
-    made = lock_of(fused, best_schedules(fused, database), installed(PACKAGES))
+    versions = installed(PACKAGES | dict(fused.packages))
+    made = lock_of(fused, best_schedules(fused, database), versions)
     with replacing(Path(output)) as file:
         file.write(made.text().encode())
     return made
@@ -112,10 +124,11 @@ def lock(
 
 def reproduce(
     artifact: str | Path,
-    model: str | Path,
+    model: Model,
     database: str | Path | None = None,
     lock: str | Path | None = None,
     status: Status | None = None,
+    example_inputs: Any = None,
 ) -> Reproduction:
     """Build ``artifact`` again from ``model`` and the records that its manifest names.
 
@@ -134,6 +147,7 @@ def reproduce(
     from autotune.target import from_fields
 
     manifest = read_manifest(artifact)
+    source = source_of(model, example_inputs)
     made_for = resolved_target(from_fields(manifest["target"], f"the target of {artifact}"), None)
     tasks = manifest["tasks"]
     if lock is not None:
@@ -148,12 +162,14 @@ def reproduce(
     choices = manifest["graph"].get("spaces", {})
     check_choices(choices, str(artifact))
     try:
-        imported, import_check, fused = prepared(model, shapes, made_for, status, lambda _: choices)
+        imported, import_check, fused = prepared(
+            source, shapes, made_for, status, lambda _: choices
+        )
     except InputError as error:
-        raise InputError(f"{artifact} was not made from {model}: {error}") from error
+        raise InputError(f"{artifact} was not made from {told(source)}: {error}") from error
     if fused.digest != manifest["model"]["digest"]:
         raise InputError(
-            f"{artifact} was not made from {model}, or not as it is now: its digest is "
+            f"{artifact} was not made from {told(source)}, or not as it is now: its digest is "
             f"{manifest['model']['digest'][:12]}, and that of the file {fused.digest[:12]}"
         )
     with tempfile.TemporaryDirectory(prefix="autotune-") as folder:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autotune.bench.peers import PEERS, peer_named
 from autotune.errors import InputError
@@ -44,18 +44,18 @@ class Goal:
             )
         return cls(engine=name, times=_number(times, text) if colon else 1.0)
 
-    def race(self, model: Path, imported: ImportedModel, threads: int, seed: int = 0) -> Race:
-        """The goal on this machine, with the engine ready to run the ONNX file ``model``.
+    def race(self, model: Any, imported: ImportedModel, threads: int, seed: int = 0) -> Race:
+        """The goal on this machine, with the engine, if any, ready to run the ONNX file ``model``.
 
         Raises a ``UserError`` where the engine is not installed or does not take the model.
         """
         from autotune.bench.interleaved import interleave
-        from autotune.frontends.sampling import random_inputs
+        from autotune.frontends.sampling import sample_inputs
 
-        inputs = random_inputs(imported.inputs, seed)
+        inputs = sample_inputs(imported, seed)
         if not self.engine:
             return Race(self, inputs, self.seconds)
-        run = peer_named(self.engine).engine(model, inputs, threads).run
+        run = peer_named(self.engine).engine(Path(model), inputs, threads).run
         times = interleave({self.engine: run}, seconds=SECONDS, rounds=ROUNDS)
         return Race(self, inputs, _median(times[self.engine]) / self.times, run)
 

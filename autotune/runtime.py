@@ -124,6 +124,57 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     return Model(directory / LIBRARY, inputs, outputs, count, manifest)
 
 
+class Machine:
+    """A compiled program in this process, and the thread pool it runs in.
+
+    Called with tensors in the order of the program's inputs: TVM's, or torch's, which are then what
+    it returns. Safe to call from several threads; the calls are made one after another.
+    """
+
+    def __init__(self, program: Any, threads: int) -> None:
+        """``program`` is a loaded library, or an executable that was built in this process."""
+        import tvm
+        from tvm.runtime.vm import VirtualMachine
+
+        self.threads = threads
+        self._configure = tvm.get_global_func("runtime.config_threadpool")
+        self._pool_size = tvm.get_global_func("runtime.NumThreads")
+        self._machine = VirtualMachine(program, tvm.cpu())
+        self._main = self._machine["main"]
+        self._lock = threading.Lock()
+        self._pools = threading.local()
+
+    def __call__(self, *tensors: Any) -> Any:
+        """What the program returns for ``tensors``."""
+        with self._lock:
+            if not getattr(self._pools, "ready", False):
+                self._size_pool()
+            return self._main(*tensors)
+
+    def _size_pool(self) -> None:
+        """Make TVM's thread pool, which each calling thread has for itself, of our size.
+
+        It takes its size from the environment when it is made and can only shrink later. The
+        variable keeps the largest number so far: TVM asks it again at each parallel loop, and where
+        it finds none it takes half of the cores; where that is one, it does without the pool.
+        """
+        before = os.environ.get("TVM_NUM_THREADS", "")
+        os.environ["TVM_NUM_THREADS"] = str(self.threads)
+        self._configure(1, self.threads)
+        if before.isdigit() and int(before) > self.threads:
+            os.environ["TVM_NUM_THREADS"] = before
+        self._pools.ready = True
+        actual = int(self._pool_size())
+        if actual < self.threads:
+            warnings.warn(
+                f"TVM's thread pool was made with {actual} threads before this model was run, "
+                f"which is meant for {self.threads}: set TVM_NUM_THREADS={self.threads} before "
+                "Python starts",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
 class Model:
     """A loaded artifact: call it with arrays by name.
 
@@ -141,7 +192,6 @@ class Model:
         """Use ``load``, which checks what it reads."""
         import tvm
         import tvm_ffi
-        from tvm.runtime.vm import VirtualMachine
 
         self.inputs = inputs
         self.outputs = outputs
@@ -150,18 +200,12 @@ class Model:
         self._copied = tvm.runtime.tensor
         self._borrowed = tvm_ffi.from_dlpack
         self._constant = frozenset(manifest.get("constant_outputs", ()))
-        self._configure = tvm.get_global_func("runtime.config_threadpool")
-        self._pool_size = tvm.get_global_func("runtime.NumThreads")
         try:
-            module = tvm.runtime.load_module(str(library))
-            self._machine = VirtualMachine(module, tvm.cpu())
-            self._main = self._machine["main"]
+            self._machine = Machine(tvm.runtime.load_module(str(library)), threads)
         except Exception as error:  # TVM's errors and the loader's have no common type
             raise ArtifactError(
                 f"{library} cannot be loaded by TVM {tvm.__version__}: compile it again ({error})"
             ) from error
-        self._lock = threading.Lock()
-        self._pools = threading.local()
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """Run one inference: arrays by input name to arrays by output name, which are yours.
@@ -191,33 +235,7 @@ class Model:
 
     def execute(self, tensors: list[Any]) -> Any:
         """Run on tensors that are in place already: what a benchmark times."""
-        with self._lock:
-            if not getattr(self._pools, "ready", False):
-                self._size_pool()
-            return self._main(*tensors)
-
-    def _size_pool(self) -> None:
-        """Make TVM's thread pool, which each calling thread has for itself, of our size.
-
-        It takes its size from the environment when it is made and can only shrink later. The
-        variable keeps the largest number so far: TVM asks it again at each parallel loop, and where
-        it finds none it takes half of the cores; where that is one, it does without the pool.
-        """
-        before = os.environ.get("TVM_NUM_THREADS", "")
-        os.environ["TVM_NUM_THREADS"] = str(self.threads)
-        self._configure(1, self.threads)
-        if before.isdigit() and int(before) > self.threads:
-            os.environ["TVM_NUM_THREADS"] = before
-        self._pools.ready = True
-        actual = int(self._pool_size())
-        if actual < self.threads:
-            warnings.warn(
-                f"TVM's thread pool was made with {actual} threads before this model was run, "
-                f"which is meant for {self.threads}: set TVM_NUM_THREADS={self.threads} before "
-                "Python starts",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        return self._machine(*tensors)
 
     def fetch(self, result: Any, given: Sequence[Any] = ()) -> dict[str, np.ndarray[Any, Any]]:
         """What ``execute`` made of the tensors ``given``, as arrays by output name.

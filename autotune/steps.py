@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune.errors import ArtifactError, ModelError, TargetError
+from autotune.errors import ArtifactError, InputError, ModelError, TargetError
 from search_spaces.task import Target
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from autotune.frontends.base import ImportedModel
     from autotune.graph.model import FusedModel
     from search_spaces.graph.base import Choices
+
+Model = Any
+"""A path, or a torch.nn.Module or torch.export.ExportedProgram: torch may not be installed."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 Status = Callable[[str], None]
@@ -63,8 +66,39 @@ def resolved_target(target: str | Target, threads: int | None, key: str = "") ->
     return found
 
 
+def source_of(model: Model, example_inputs: Any) -> Model:
+    """What is imported: the path, what a frontend takes, or what torch.export makes of a module.
+
+    Raises a ``UserError`` where ``example_inputs`` are missing, or are given with a path.
+    """
+    if not isinstance(model, str | Path):
+        from autotune.frontends.registry import taken
+        from autotune.frontends.torch_export import exported
+
+        if example_inputs is None and taken(model):
+            return model
+        return exported(model, example_inputs)
+    if example_inputs is not None:
+        raise InputError("example_inputs are for a module: a file says what its inputs are")
+    return model
+
+
+def is_onnx(source: Model) -> bool:
+    """Whether ``source`` is a file that engines which read ONNX can be given."""
+    return isinstance(source, str | Path) and Path(source).suffix.lower() != ".pt2"
+
+
+def told(model: Model) -> str:
+    """The model as a line of progress names it."""
+    if isinstance(model, str | Path):
+        return str(model)
+    from autotune.frontends.torch_export import TorchFrontend, name_of
+
+    return name_of(model) if TorchFrontend().takes(model) else type(model).__name__
+
+
 def prepared(
-    model: str | Path,
+    model: Model,
     input_shapes: Shapes | None,
     target: Target,
     status: Status | None,
@@ -77,7 +111,7 @@ def prepared(
     from autotune.frontends import import_model, verify_import
     from autotune.frontends.verify import naive_build
 
-    tell(status, f"importing {model}")
+    tell(status, f"importing {told(model)}")
     imported = import_model(model, input_shapes)
     from autotune.graph.pipeline import optimise
 

@@ -29,7 +29,7 @@ PACKAGES = {
     "onnx": "onnx",
     "onnxslim": "onnxslim",
 }
-"""What the bytes of an artifact depend on, by the names that a manifest gives them."""
+"""What the bytes of each artifact depend on, by the names that a manifest gives them."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,11 +74,11 @@ def build(
             inputs=fused.inputs,
             outputs=fused.outputs,
             target=fused.target,
-            versions=installed(PACKAGES),
+            versions=installed(PACKAGES | dict(fused.packages)),
             graph=dict(fused.choices),
             tasks=tasks,
             files={LIBRARY: FileEntry(file_digest(library), library.stat().st_size)},
-            constant_outputs=_constant_outputs(fused),
+            constant_outputs=constant_outputs(fused),
             notes=(*notes, *(["compiled with LLVM's optimiser at level 1"] if safe else [])),
         )
         (draft / MANIFEST).write_text(manifest.text(), encoding="utf-8")
@@ -87,9 +87,14 @@ def build(
     return manifest
 
 
-def executable(fused: FusedModel, schedules: Mapping[str, ChosenSchedule]) -> Any:
-    """``fused`` with ``schedules``, as a Relax executable for a virtual machine of this process."""
-    return _compiled(fused, schedules, {}, False)[0]
+def executable(
+    fused: FusedModel, schedules: Mapping[str, ChosenSchedule], safe: bool = False
+) -> Any:
+    """``fused`` with ``schedules``, as a Relax executable for a virtual machine of this process.
+
+    ``safe`` as for ``build``.
+    """
+    return _compiled(fused, schedules, {}, safe)[0]
 
 
 def runnable(
@@ -183,7 +188,7 @@ def _lowered(module: Any, target: Target, safe: bool) -> Any:
         return relax.build(packed, made, relax_pipeline="default", tir_pipeline=PIPELINE)
 
 
-def _constant_outputs(fused: FusedModel) -> tuple[str, ...]:
+def constant_outputs(fused: FusedModel) -> tuple[str, ...]:
     """Names of the outputs that are weights and no result of anything."""
     from tvm import relax
 

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.")]
+ModelArgument = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="An .onnx file, or a .pt2 file of torch.export.")
+]
 ArtifactArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The artifact directory.")]
 ShapeOption = Annotated[
     list[str] | None,

@@ -15,7 +15,7 @@ from autotune.cli.progress import reporter
 
 def reproduce(
     artifact: ArtifactArgument,
-    model: Annotated[Path, typer.Option(help="The ONNX file that it was made from.")],
+    model: Annotated[Path, typer.Option(help="The file that it was made from.")],
     database: Annotated[
         Path | None, typer.Option("--db", help="The database with the records that it names.")
     ] = None,

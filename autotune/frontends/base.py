@@ -34,7 +34,9 @@ class ImportedModel:
     ``module`` is a ``tvm.IRModule`` whose Relax function "main" takes ``inputs`` in order and
     returns ``outputs`` in order (a tuple where there are several); weights are bound constants.
     ``digest`` identifies model file and input shapes. ``reference`` computes the outputs of the
-    original model, by name, on numpy arrays by name. ``notes`` is what the import did.
+    original model, by name, on numpy arrays by name. ``notes`` is what the import did. ``samples``
+    are values for inputs that random ones would not do for, by name. ``packages`` are what made the
+    module, as distributions by the name to tell them by.
     """
 
     name: str
@@ -44,6 +46,8 @@ class ImportedModel:
     outputs: tuple[TensorSpec, ...]
     reference: Callable[[Arrays], dict[str, np.ndarray]] = field(repr=False)
     notes: tuple[str, ...] = ()
+    samples: Arrays = field(default_factory=dict, repr=False)
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 class Frontend(ABC):

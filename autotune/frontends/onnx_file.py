@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autotune.errors import InputError, ModelError
-
-Shapes = Mapping[str, tuple[int, ...]]
+from autotune.errors import ModelError
+from autotune.frontends.shapes import Shapes, fixed_shapes
 
 
 @dataclass(frozen=True)
@@ -171,25 +170,7 @@ def fix_shapes(proto: Any, shapes: Shapes) -> Any:
     for value in inputs:
         if not value.type.HasField("tensor_type"):
             raise ModelError(f"input {value.name} is no tensor: only tensors can be passed in")
-    names = [value.name for value in inputs]
-    for name in shapes:
-        if name not in names:
-            raise InputError(f"the model has no input {name!r}: its inputs are {_listed(names)}")
-    missing = []
-    fixed: dict[str, tuple[int, ...]] = {}
-    for value in inputs:
-        declared = declared_shape(value)
-        if value.name in shapes:
-            fixed[value.name] = _fitted(value.name, declared, shapes[value.name])
-        elif declared is None or any(extent is None for extent in declared):
-            missing.append(f"--input {value.name}={_pattern(declared)}")
-        else:
-            fixed[value.name] = tuple(extent or 0 for extent in declared)
-    if missing:
-        raise InputError(
-            "the model leaves dimensions open: give numbers for the question marks of "
-            + " ".join(missing)
-        )
+    fixed = fixed_shapes({value.name: declared_shape(value) for value in inputs}, shapes)
     copy = type(proto)()
     copy.CopyFrom(proto)
     for value in graph_inputs(copy):
@@ -213,41 +194,6 @@ def declared_shape(value: Any) -> tuple[int | None, ...] | None:
         d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None
         for d in tensor.shape.dim
     )
-
-
-def _fitted(
-    name: str, declared: tuple[int | None, ...] | None, given: tuple[int, ...]
-) -> tuple[int, ...]:
-    if any(extent < 1 for extent in given):
-        raise InputError(f"input {name}: every extent of {_text(given)} must be 1 or more")
-    if declared is None:
-        return given
-    if len(given) != len(declared):
-        raise InputError(
-            f"input {name} has {len(declared)} dimensions ({_pattern(declared)}), "
-            f"but {len(given)} were given ({_text(given)})"
-        )
-    for axis, (extent, wanted) in enumerate(zip(declared, given, strict=True)):
-        if extent is not None and extent != wanted:
-            raise InputError(
-                f"input {name} fixes dimension {axis} at {extent}, but {wanted} was given: "
-                f"use {_pattern(declared)}"
-            )
-    return given
-
-
-def _text(shape: Sequence[int]) -> str:
-    return ",".join(str(extent) for extent in shape)
-
-
-def _pattern(declared: Sequence[int | None] | None) -> str:
-    if declared is None:
-        return "?"
-    return ",".join("?" if extent is None else str(extent) for extent in declared)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "none at all"
 
 
 def digest_of_import(file: OnnxFile, inputs: Mapping[str, tuple[int, ...]]) -> str:

@@ -28,3 +28,8 @@ def frontend_for(source: Any) -> Frontend:
         f"{what} is no model that can be read here, but {known}: export it to ONNX first, or "
         "install a frontend for it"
     )
+
+
+def taken(source: Any) -> bool:
+    """Whether some frontend takes ``source``."""
+    return any(frontend.takes(source) for frontend in usable(KIND))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autotune.frontends.base import TensorSpec
+from autotune.frontends.base import ImportedModel, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,3 +28,8 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarra
             drawn = generator.integers(0, spec.upper or 2, spec.shape)
             arrays[spec.name] = np.asarray(drawn, dtype)
     return arrays
+
+
+def sample_inputs(imported: ImportedModel, seed: int) -> dict[str, np.ndarray]:
+    """Random inputs of ``imported``, but where it has ``samples`` those."""
+    return random_inputs(imported.inputs, seed) | dict(imported.samples)

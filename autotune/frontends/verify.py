@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.errors import ModelError
 from autotune.frontends.base import ImportedModel
 from autotune.frontends.onnx_file import first_line
-from autotune.frontends.sampling import random_inputs
+from autotune.frontends.sampling import sample_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,9 +52,19 @@ def verify_import(
     unfused and unscheduled, which is slow to run but has no part of ours in it. Raises
     ``ModelError``, naming the output and the error, where the two disagree.
     """
-    inputs = random_inputs(imported.inputs, seed)
+    inputs = sample_inputs(imported, seed)
     expected = imported.reference(inputs)
     actual = (build or naive_build)(imported)(inputs)
+    return check_outputs(imported, inputs, expected, actual)
+
+
+def check_outputs(
+    imported: ImportedModel, inputs: Arrays, expected: Arrays, actual: Arrays
+) -> ImportCheck:
+    """Compare what was computed of ``inputs`` with what the original computed of them.
+
+    Raises ``ModelError``, naming the output and the error, where the two disagree.
+    """
     engine = str(getattr(imported.reference, "engine", "reference"))
     errors = compare(imported, expected, actual)
     worst = max(errors, key=lambda name: _excess(errors[name]), default="")

@@ -17,6 +17,7 @@ class FusedModel:
     ``module`` is a ``tvm.IRModule``: Relax "main" with bound constants, calling fused PrimFuncs.
     ``functions`` maps the name of each PrimFunc to the key of its workload; ``tasks`` are the
     unique workloads, in order of first call. ``choices`` is what was chosen for the graph (JSON).
+    ``packages`` are what imported the model, as distributions by the name to tell them by.
     """
 
     name: str
@@ -28,3 +29,4 @@ class FusedModel:
     tasks: tuple[Task, ...] = field(repr=False)
     functions: Mapping[str, str] = field(repr=False)
     choices: Mapping[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)

@@ -57,6 +57,7 @@ def fused(
         tasks=tasks,
         functions=functions,
         choices={"layout": "NHWC", "fusion": "all", "spaces": made},
+        packages=imported.packages,
     )
 
 

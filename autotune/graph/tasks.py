@@ -66,5 +66,7 @@ def _static(function: tirx.PrimFunc) -> bool:
     shapes = [extent for p in function.params for extent in p.shape]
     if not all(isinstance(extent, tirx.IntImm) for extent in shapes):
         return False
+    if getattr(getattr(function.body, "block", None), "name_hint", "") != "root":
+        return False  # a body of statements alone, as TOPI's scatter has
     schedule = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask=0)
     return len(schedule.get_child_blocks(schedule.get_sblock("root"))) > 0

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks import database, graph, measure_rate, noise, runtime, search, time_to_goal
+from benchmarks import (
+    database,
+    graph,
+    measure_rate,
+    noise,
+    runtime,
+    search,
+    time_to_goal,
+    torch_backend,
+)
 
 
 class Stub:
@@ -147,6 +156,7 @@ def test_time_to_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (search, "--seeds"),
         (graph, "--rounds"),
         (time_to_goal, "--rounds"),
+        (torch_backend, "--rounds"),
     ],
 )
 def test_wrong_use_is_a_sentence(

@@ -62,6 +62,8 @@ def test_every_command_of_the_documents_works(directory: Path) -> None:
     environment = Environment(directory / ".environment").variables | {"COLUMNS": "120"}
     run = 0
     for document in DOCUMENTS:
+        if document.name == "torch.md" and importlib.util.find_spec("torch") is None:
+            continue  # torch is an extra
         for kind, text in steps(document):
             for pattern, short in BUDGETS.items():
                 text = re.sub(pattern, short, text, flags=re.MULTILINE)
