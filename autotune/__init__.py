@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from autotune.api import TuneResult, tune
     from autotune.compilation import compile, lock, reproduce
     from autotune.errors import AutotuneError, UserError
+    from autotune.inspection import Inspection, inspect
     from autotune.jobs.run import run_job
     from autotune.measure.tracker import Device
     from autotune.runtime import Model, load
@@ -21,11 +22,13 @@ __all__ = [
     "AutotuneError",
     "CompileResult",
     "Device",
+    "Inspection",
     "Model",
     "TuneResult",
     "UserError",
     "__version__",
     "compile",
+    "inspect",
     "load",
     "lock",
     "reproduce",
@@ -38,8 +41,10 @@ _HOMES = {
     "UserError": "autotune.errors",
     "CompileResult": "autotune.steps",
     "Device": "autotune.measure.tracker",
+    "Inspection": "autotune.inspection",
     "TuneResult": "autotune.api",
     "compile": "autotune.compilation",
+    "inspect": "autotune.inspection",
     "lock": "autotune.compilation",
     "reproduce": "autotune.compilation",
     "run_job": "autotune.jobs.run",

@@ -108,11 +108,32 @@ def prepared(
 
     ``choices`` finds those for its graph; the default ones are taken where there are none.
     """
-    from autotune.frontends import import_model, verify_import
-    from autotune.frontends.verify import naive_build
+    from autotune.frontends import import_model
+    from autotune.frontends.verify import Disagreement
 
     tell(status, f"importing {told(model)}")
-    imported = import_model(model, input_shapes)
+    imported: ImportedModel | None = import_model(model, input_shapes)
+    failure: ModelError | None = None
+    while imported is not None:
+        try:
+            return _compared(imported, target, status, choices)
+        except ModelError as error:
+            # The first cure is the one that speaks of what the user exported.
+            failure = failure or error
+        imported = imported.again()
+    assert failure is not None
+    raise failure.located() if isinstance(failure, Disagreement) else failure
+
+
+def _compared(
+    imported: ImportedModel,
+    target: Target,
+    status: Status | None,
+    choices: Callable[[ImportedModel], Choices | None] | None,
+) -> tuple[ImportedModel, ImportCheck, FusedModel]:
+    """``imported`` fused, and compared with its original. Raises ``ModelError``."""
+    from autotune.frontends import verify_import
+    from autotune.frontends.verify import naive_build
     from autotune.graph.pipeline import optimise
 
     tell(status, "fusing operators")
@@ -133,6 +154,9 @@ def prepared(
     except ModelError:
         # Whose fault is it? The import alone, compiled without anything of ours, decides.
         return imported, verify_import(imported), fused
+    except Exception:
+        verify_import(imported)
+        raise
 
 
 def best_schedules(fused: FusedModel, database: str | Path | None) -> dict[str, ChosenSchedule]:

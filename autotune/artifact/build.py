@@ -112,7 +112,7 @@ def runnable(
     machine = VirtualMachine(executable(fused, schedules or {}), tvm.cpu())
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        given = [tvm.runtime.tensor(np.ascontiguousarray(inputs[s.name])) for s in fused.inputs]
+        given = [tvm.runtime.tensor(np.asarray(inputs[s.name], order="C")) for s in fused.inputs]
         result = machine["main"](*given)
         values = [result] if hasattr(result, "numpy") else list(result)
         return {s.name: v.numpy() for s, v in zip(fused.outputs, values, strict=True)}
@@ -172,10 +172,13 @@ def _lowered(module: Any, target: Target, safe: bool) -> Any:
     import tvm
     from tvm import relax
 
+    from autotune.graph.tasks import rooted
+
     spec = target.tvm()
     if safe:
         spec["opt-level"] = 1
     made = tvm.target.Target(spec)
+    module = rooted(module)
     with made, pass_context(target):
         packed = tvm.transform.Sequential(
             [

@@ -9,6 +9,7 @@ from autotune.cli import (
     compile,
     db,
     device,
+    inspect,
     job,
     lock,
     reproduce,
@@ -23,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(inspect.inspect)
 app.command()(tune.tune)
 app.command()(compile.compile)
 app.command()(lock.lock)

@@ -34,9 +34,14 @@ class ImportedModel:
     ``module`` is a ``tvm.IRModule`` whose Relax function "main" takes ``inputs`` in order and
     returns ``outputs`` in order (a tuple where there are several); weights are bound constants.
     ``digest`` identifies model file and input shapes. ``reference`` computes the outputs of the
-    original model, by name, on numpy arrays by name. ``notes`` is what the import did. ``samples``
-    are values for inputs that random ones would not do for, by name. ``packages`` are what made the
-    module, as distributions by the name to tell them by.
+    original model, by name, on numpy arrays by name. ``notes`` is what the import did, ``stage``
+    which of its cures that was. ``samples`` are values for inputs that random ones would not do
+    for, by name. ``packages`` are what made the module, as distributions by the name to tell them
+    by.
+
+    ``again`` imports the model by the next cure, for where this one turns out not to compute what
+    the reference does; None where none is left. ``blame`` then names the first operator of the
+    original whose result is another one here, with the given inputs; empty where none is found.
     """
 
     name: str
@@ -48,6 +53,9 @@ class ImportedModel:
     notes: tuple[str, ...] = ()
     samples: Arrays = field(default_factory=dict, repr=False)
     packages: Mapping[str, str] = field(default_factory=dict)
+    stage: str = ""
+    blame: Callable[[Arrays], str] = field(default=lambda inputs: "", repr=False)
+    again: Callable[[], ImportedModel | None] = field(default=lambda: None, repr=False)
 
 
 class Frontend(ABC):

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune.errors import ModelError
 from autotune.frontends.base import Frontend, ImportedModel, TensorSpec, path_of
+from autotune.frontends.onnx_blame import first_difference
 from autotune.frontends.onnx_file import (
+    OnnxFile,
     declared_shape,
     digest_of_import,
     fix_shapes,
     graph_inputs,
     read_onnx,
 )
-from autotune.frontends.onnx_prepare import import_prepared
+from autotune.frontends.onnx_prepare import STAGES, import_prepared
 from autotune.frontends.onnx_reference import OnnxReference
+
+if TYPE_CHECKING:
+    from autotune.frontends.base import Arrays
 
 PASS_THROUGH = frozenset(["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose"])
 
@@ -53,16 +59,51 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> Impo
     """
     file = read_onnx(path)
     fixed = fix_shapes(file.proto, input_shapes)
+    return _imported(file, fixed, 0)
+
+
+def _imported(file: OnnxFile, fixed: Any, stage: int) -> ImportedModel:
+    """Import ``fixed`` by a cure from ``stage`` on."""
+    path = file.path
     inputs = _inputs(fixed)
-    module, simplified, notes = import_prepared(fixed, path.name)
+    names = [value.name for value in fixed.graph.output]
+    prepared = import_prepared(fixed, path.name, stage)
+    try:
+        outputs = _outputs(prepared.module, names, path.name)
+    except ModelError:
+        if prepared.stage + 1 >= len(STAGES):
+            raise
+        # A later cure may know what this one leaves to the data.
+        with contextlib.suppress(ModelError):
+            return _imported(file, fixed, prepared.stage + 1)
+        raise
+
+    def again() -> ImportedModel | None:
+        """By the next cure that works; None where there is none."""
+        try:
+            return _imported(file, fixed, prepared.stage + 1)
+        except ModelError:
+            return None
+
+    def blame(given: Arrays) -> str:
+        def alike(shown: Any) -> ImportedModel:
+            return _imported(file, shown, prepared.stage)
+
+        # The model as it was exported speaks the user's language; but not all of it may import.
+        found = first_difference(fixed, given, alike)
+        return found or first_difference(prepared.plain, given, alike)
+
     return ImportedModel(
         name=path.stem,
         digest=digest_of_import(file, {spec.name: spec.shape for spec in inputs}),
-        module=module,
+        module=prepared.module,
         inputs=inputs,
-        outputs=_outputs(module, [value.name for value in fixed.graph.output], path.name),
-        reference=OnnxReference(path, fixed, simplified),
-        notes=notes,
+        outputs=outputs,
+        reference=OnnxReference(path, fixed, prepared.plain),
+        notes=prepared.notes,
+        stage=STAGES[prepared.stage],
+        blame=blame,
+        again=again,
     )
 
 

@@ -75,7 +75,7 @@ def _external_files(path: Path, proto: Any) -> list[Path]:
     from onnx import TensorProto
 
     needed: dict[str, int] = {}
-    for tensor in _tensors(proto.graph):
+    for tensor in tensors_of(proto.graph):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         entry = {item.key: item.value for item in tensor.external_data}
@@ -103,14 +103,15 @@ def _external_files(path: Path, proto: Any) -> list[Path]:
     return files
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
+def tensors_of(graph: Any) -> Iterator[Any]:
+    """Every weight and constant, those of subgraphs included."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
             if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
+                yield from tensors_of(attribute.g)
 
 
 def _check(path: Path, proto: Any) -> None:

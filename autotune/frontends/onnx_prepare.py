@@ -1,4 +1,4 @@
-"""Bring a model whose shapes are fixed into the form that imports: simplified, or inlined as well.
+"""Bring a model whose shapes are fixed into the form that imports, by the weakest cure that works.
 
 The cures come one after the other, weakest first: each can also turn a loud failure into a quiet
 wrong result, so none is applied to a model that does not need it.
@@ -7,21 +7,68 @@ wrong result, so none is applied to a model that does not need it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 from autotune.errors import ModelError
 from autotune.frontends.onnx_file import first_line, graph_inputs
-from autotune.frontends.onnx_relax import to_relax, unsupported_operators
+from autotune.frontends.onnx_relax import is_supported, to_relax, unsupported_operators
+from autotune.frontends.onnx_rewrites import REWRITES, rewritten
+from autotune.frontends.onnx_rewrites.base import Refused, Rewrite
 
 
-def import_prepared(proto: Any, name: str) -> tuple[Any, Any, tuple[str, ...]]:
-    """The Relax module of ``proto``, the ONNX model it was made from, and notes on the cures.
+@dataclass(frozen=True)
+class Prepared:
+    """A model that TVM's importer took: its Relax module, and the ONNX model it was made from.
+
+    ``stage`` is the place of the cure in ``STAGES``, ``notes`` says what was done. ``plain`` is the
+    simplified model before it was taken apart.
+    """
+
+    module: Any = field(repr=False)
+    plain: Any = field(repr=False)
+    stage: int
+    notes: tuple[str, ...]
+
+
+LAST = frozenset(["NonMaxSuppression"])
+"""Operators whose result has fewer rows than TVM's importer says, so that nothing may follow."""
+
+UNROLLED = 1000
+"""Nodes that a model has become, above which steps were unrolled."""
+
+RANDOM = frozenset(
+    ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+     "RandomUniformLike"]
+)  # fmt: skip
+"""Operators of which there is no right result to compare with."""
+
+# A model as it is comes second: simplified it makes better kernels, and seldom worse results.
+STAGES = ("simplified", "as it is", "inlined", "rewritten", "inlined and rewritten")
+
+
+def import_prepared(proto: Any, name: str, first: int = 0) -> Prepared:
+    """Import ``proto`` by the weakest cure that works, of those from ``first`` on in ``STAGES``.
 
     Raises ``ModelError``, naming all unsupported operators at once where that is the reason.
     """
     unsupported: dict[str, int] = {}
     failure: BaseException | None = None
-    for candidate, notes in _stages(proto):
+    reasons: list[str] = []
+    read = {name for node in proto.graph.node for name in node.input}
+    unusable = {n.op_type for n in proto.graph.node if n.op_type in LAST and read & {*n.output}}
+    if unusable:
+        raise ModelError(
+            f"{name} goes on after {', '.join(sorted(unusable))}, and how much that returns "
+            "depends on the data: cut the model after it"
+        )
+    plain, slim_notes = simplify(proto)
+    try:
+        rewritten(plain, lambda _, rewrite: rewrite.always)
+    except Refused as error:
+        raise ModelError(f"{name} has {error}") from None
+    for stage, candidate, notes, reason in _stages(proto, plain, slim_notes, first):
+        reasons += [reason] if reason else []
         missing = unsupported_operators(candidate)
         if missing:
             # The first stage speaks the user's language: later ones name parts of their operators.
@@ -30,32 +77,101 @@ def import_prepared(proto: Any, name: str) -> tuple[Any, Any, tuple[str, ...]]:
             unsupported = unsupported or {op: whole.get(op, n) for op, n in missing.items()}
             continue
         try:
-            return to_relax(candidate), candidate, notes
+            return Prepared(to_relax(candidate), plain, stage, notes)
         except Exception as error:  # TVM's importer fails in any way; the next cure may help
             failure = failure or error
     if unsupported and failure is None:
         listed = ", ".join(f"{op} ({count}×)" for op, count in sorted(unsupported.items()))
+        why = f" ({reasons[-1]})" if reasons else ""
         raise ModelError(
-            f"{name} uses operators that cannot be compiled: {listed}; "
+            f"{name} uses operators that cannot be compiled: {listed}{why}; "
             "export it without them, or cut the model before them"
         )
+    said = reasons[-1] if reasons else first_line(failure) if failure else "no reason given"
     raise ModelError(
-        f"{name} cannot be imported ({first_line(failure) if failure else 'no reason given'}): "
+        f"{name} cannot be imported ({said}): "
         "export it with fixed shapes and an opset between 11 and 18"
     )
 
 
-def _stages(proto: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    slim, notes = simplify(proto)
-    yield slim, notes
-    # Everything at once is tried last: the inliner gives up on some operators that need no cure.
-    missing = {op for op in unsupported_operators(slim) if "." not in op}
-    for only in ([missing] if missing else []) + [set()]:
-        inlined = inline(slim, only)
+def _stages(
+    proto: Any, plain: Any, slim_notes: tuple[str, ...], first: int
+) -> Iterator[tuple[int, Any, tuple[str, ...], str]]:
+    """From ``first`` on: place in ``STAGES``, model, notes, and what a rewrite could not know."""
+    fixed, done, _ = rewritten(plain, lambda _, rewrite: rewrite.always)
+    always = (f"rewritten: {', '.join(sorted(done))}",) if done else ()
+    if first <= 0:
+        yield 0, fixed, (*slim_notes, *always), ""
+    if first <= 1:
+        # Simplifying folds what the importer could not; but now and then it breaks a model.
+        raw, done, _ = rewritten(proto, lambda _, rewrite: rewrite.always)
+        notes = (f"rewritten: {', '.join(sorted(done))}",) if done else ()
+        yield 1, raw, ("not simplified", *notes), ""
+    missing = {op for op in unsupported_operators(plain) if "." not in op}
+    if first <= 2 and (only := missing - _control(plain)):
+        inlined = inline(fixed, only)
         if inlined is not None:
             cured, more = simplify(inlined)
-            names = ", ".join(sorted(only)) or "all operators that ONNX defines by functions"
-            yield cured, (*notes, f"inlined: {names}", *more)
+            names = ", ".join(sorted(only))
+            yield 2, cured, (*slim_notes, *always, f"inlined: {names}", *more), ""
+    for stage in (3, 4):
+        if first <= stage:
+            cured, more, reason = _taken_apart(plain, missing, everything=stage == 4)
+            if (more, stage) != ((), 3):
+                yield stage, cured, (*slim_notes, *more), reason
+
+
+def _taken_apart(
+    plain: Any, missing: Set[str], everything: bool
+) -> tuple[Any, tuple[str, ...], str]:
+    """``plain`` with operators in ``missing`` rewritten or inlined, or all that can be."""
+    wanted = set(missing)
+
+    def rewrites(operator: str, rewrite: Rewrite) -> bool:
+        return everything or rewrite.always or operator in wanted or not rewrite.known
+
+    made, done, reason = rewritten(plain, rewrites)
+    notes = [f"rewritten: {', '.join(sorted(done))}"] if done else []
+    rest = {op for op in unsupported_operators(made) if "." not in op}
+    if everything or rest:
+        inlined = inline(made, set() if everything else rest)
+        if inlined is not None:
+            wanted |= {*rest, *unsupported_operators(inlined)}
+            made, more, reason = rewritten(inlined, rewrites)
+            names = "all operators that ONNX defines by functions"
+            notes.append(f"inlined: {names if everything else ', '.join(sorted(rest))}")
+            if more:
+                notes.append(f"rewritten in these: {', '.join(sorted(more))}")
+    if len(made.graph.node) > UNROLLED:
+        # It takes onnxslim minutes to find out that steps cannot be made simpler.
+        return made, (*notes, "not simplified after that"), reason
+    cured, more_notes = simplify(made)
+    return cured, (*notes, *more_notes), reason
+
+
+def stage_of(operator: str, domain: str, opset: int) -> str:
+    """The weakest of ``STAGES`` that can import ``operator``, which may still not do in all cases.
+
+    Empty where none can.
+    """
+    from onnx import defs
+
+    if operator in RANDOM:
+        return ""
+    rules = [rewrite for rewrite in REWRITES if operator in rewrite.operators] if not domain else []
+    if is_supported(operator, domain):
+        return STAGES[0]
+    try:
+        schema: Any = defs.get_schema(operator, opset or defs.onnx_opset_version(), domain)
+    except defs.SchemaError:
+        return ""
+    if schema.has_function or schema.has_context_dependent_function:
+        return STAGES[2]
+    return STAGES[3] if rules else ""
+
+
+def _control(proto: Any) -> set[str]:
+    return {node.op_type for node in proto.graph.node} & {"If", "Loop", "Scan"}
 
 
 def simplify(proto: Any) -> tuple[Any, tuple[str, ...]]:
@@ -67,7 +183,25 @@ def simplify(proto: Any) -> tuple[Any, tuple[str, ...]]:
     except Exception as error:  # onnxslim raises IndexError, KeyError and more on valid models
         return proto, (f"not simplified: onnxslim failed ({type(error).__name__})",)
     _keep_inputs(proto, slim)
+    _plain_constants(slim)
     return slim, ()
+
+
+def _plain_constants(proto: Any) -> None:
+    """Constants given as numbers become tensors, the one form that TVM's importer reads."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    types = {"value_float": np.float32, "value_int": np.int64}
+    for node in proto.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name.rstrip("s") in types:
+            (attribute,) = node.attribute
+            value = np.asarray(
+                helper.get_attribute_value(attribute), types[attribute.name.rstrip("s")]
+            )
+            del node.attribute[:]
+            tensor = numpy_helper.from_array(value)
+            node.attribute.append(helper.make_attribute("value", tensor))
 
 
 def _keep_inputs(proto: Any, slim: Any) -> None:

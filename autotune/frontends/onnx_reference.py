@@ -33,6 +33,11 @@ class OnnxReference:
             self._run = self._make()
         return self._run(inputs)
 
+    def evaluate(self) -> None:
+        """From now on by ``onnx.reference``: for what ONNX Runtime loads but cannot run."""
+        self.engine = "onnx.reference"
+        self._run = lambda inputs: _evaluate(self._proto, inputs)
+
     def double(self, inputs: Arrays) -> Outputs:
         """The outputs with every float32 computed in float64: slow, and exact but for its faults.
 
@@ -65,6 +70,19 @@ class OnnxReference:
         self.engine = "onnxruntime"
         names = [output.name for output in session.get_outputs()]
         return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def run_bytes(proto: Any, inputs: Arrays) -> Outputs:
+    """The outputs of a model that is no file, by ONNX Runtime; raises its errors."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 def _evaluate(proto: Any, inputs: Arrays) -> Outputs:

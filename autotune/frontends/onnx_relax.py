@@ -15,16 +15,26 @@ ELEMENTWISE = frozenset(
     ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Less", "Greater", "Equal"]
 )
 
+FOREIGN = frozenset(["Attention"])
+"""Operators that TVM's importer knows by name only: its conversion is that of another domain."""
+
+
+def is_supported(operator: str, domain: str) -> bool:
+    """Whether the importer has a conversion for ``operator`` of ``domain``."""
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    known = set(onnx_frontend._get_convert_map()) | {"If", "Constant", "BitCast"}
+    standard = ("", "ai.onnx")
+    foreign = operator in FOREIGN and domain in standard
+    return operator in known and not foreign and domain in (*standard, "com.microsoft")
+
 
 def unsupported_operators(proto: Any) -> Counter[str]:
     """Operators of ``proto`` (not of its subgraphs) that cannot be imported, with their counts."""
-    from tvm.relax.frontend.onnx import onnx_frontend
-
-    known = set(onnx_frontend._get_convert_map()) | {"If", "Constant"}
     return Counter(
         f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         for node in proto.graph.node
-        if node.op_type not in known or node.domain not in ("", "ai.onnx", "com.microsoft")
+        if not is_supported(node.op_type, node.domain)
     )
 
 
@@ -122,7 +132,22 @@ def _importer_class() -> Any:
             indices = builder.normalize(relax.op.where(negative, wrapped, indices))
         return relax.op.take(data, indices, axis)
 
+    def bit_cast(builder: Any, inputs: Any, attributes: Any) -> Any:
+        """The same bits as another type."""
+        from onnx import helper
+        from tvm import te, tirx
+
+        dtype = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
+        if "bool" in (dtype, str(inputs[0].ty.dtype)):
+            return relax.op.astype(inputs[0], dtype)  # a boolean is a byte of 0 or 1
+
+        def bits(x: Any) -> Any:
+            return te.compute(x.shape, lambda *i: tirx.reinterpret(dtype, x[i]), name="bits")
+
+        return builder.call_te(bits, inputs[0], primfunc_name_hint="bit_cast")
+
     ours = {
+        "BitCast": bit_cast,
         "Clip": clip,
         "Sum": pairwise(relax.op.add),
         "Min": pairwise(relax.op.minimum),
@@ -133,6 +158,9 @@ def _importer_class() -> Any:
 
     class Importer(ONNXGraphImporter):  # type: ignore[misc, unused-ignore]
         """TVM's importer, asking our conversions first; one that returns None passes."""
+
+        def _check_for_unsupported_ops(self, graph: Any) -> None:
+            """That was asked before, of us as well."""
 
         def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
             tensors = all(is_tensor(value) for value in inputs if value is not None)

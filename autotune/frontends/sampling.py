@@ -33,3 +33,43 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarra
 def sample_inputs(imported: ImportedModel, seed: int) -> dict[str, np.ndarray]:
     """Random inputs of ``imported``, but where it has ``samples`` those."""
     return random_inputs(imported.inputs, seed) | dict(imported.samples)
+
+
+EXTREMES = (0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -2.5, 1e-6, 8.0, -8.0)
+"""Where operators change their ways: signs, ties of rounding, the ends of activations."""
+
+
+def extreme_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarray]:
+    """Arrays by name: floats in -8 to 8, a third of them ``EXTREMES``, and integers above zero.
+
+    8-bit integers, which are quantised numbers and no indices, take any value; those that index a
+    table any that is valid; other integers are 1 to 3.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    arrays = {}
+    for spec in specs:
+        dtype = np.dtype(spec.dtype)
+        if dtype.kind == "f":
+            drawn = generator.uniform(-8.0, 8.0, spec.shape)
+            chosen = generator.choice(EXTREMES, spec.shape)
+            values = np.where(generator.uniform(0, 1, spec.shape) < 1 / 3, chosen, drawn)
+        elif dtype.kind in "iu" and dtype.itemsize == 1 and not spec.upper:
+            limits = np.iinfo(dtype)
+            values = generator.integers(limits.min, limits.max + 1, spec.shape)
+        elif dtype.kind == "b":
+            # Mostly true: masks are booleans, and of a row that is masked as a whole nobody agrees.
+            values = generator.uniform(0, 1, spec.shape) < 3 / 4
+        else:
+            values = generator.integers(0 if spec.upper else 1, spec.upper or 4, spec.shape)
+        arrays[spec.name] = np.asarray(values).astype(dtype)
+    return arrays
+
+
+def first_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarray]:
+    """As ``random_inputs``, with integers of zero, which every index accepts."""
+    import numpy as np
+
+    drawn = random_inputs(specs, seed)
+    return {n: np.zeros_like(v) if v.dtype.kind in "iu" else v for n, v in drawn.items()}

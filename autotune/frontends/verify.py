@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.errors import ModelError
 from autotune.frontends.base import ImportedModel
 from autotune.frontends.onnx_file import first_line
-from autotune.frontends.sampling import sample_inputs
+from autotune.frontends.sampling import extreme_inputs, first_inputs, random_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,19 +43,52 @@ class ImportCheck:
     engine: str
 
 
+class Disagreement(ModelError):
+    """What was imported computes something else than the original.
+
+    ``inputs`` shows it: with them ``ImportedModel.blame`` can tell where it begins.
+    """
+
+    def __init__(
+        self,
+        imported: ImportedModel,
+        inputs: Arrays,
+        output: str,
+        engine: str,
+        error: float,
+        tolerance: float,
+        first: str = "",
+    ) -> None:
+        where = f" (the first operator that does is {first})" if first else ""
+        super().__init__(
+            f"{imported.name} was imported but output {output} differs from {engine}'s by "
+            f"{error:.2g} of its largest value, where {tolerance:.2g} is allowed{where}: it would "
+            "compute something else, so it is refused; please report the model"
+        )
+        self.imported, self.inputs = imported, inputs
+        self._said = (output, engine, error, tolerance)
+
+    def located(self) -> Disagreement:
+        """The same, with the first operator that disagrees where it can be found."""
+        first = self.imported.blame(self.inputs)
+        return Disagreement(self.imported, self.inputs, *self._said, first) if first else self
+
+
 def verify_import(
     imported: ImportedModel, build: Build | None = None, seed: int = 0
 ) -> ImportCheck:
-    """Run ``imported`` on random inputs and compare with its reference.
+    """Run ``imported`` on random inputs, extremes included, and compare with its reference.
 
     ``build`` makes something that runs from the imported model; without it the module is compiled
     unfused and unscheduled, which is slow to run but has no part of ours in it. Raises
-    ``ModelError``, naming the output and the error, where the two disagree.
+    ``Disagreement``, naming the output and the error, where the two disagree.
     """
-    inputs = sample_inputs(imported, seed)
-    expected = imported.reference(inputs)
-    actual = (build or naive_build)(imported)(inputs)
-    return check_outputs(imported, inputs, expected, actual)
+    samples = _samples(imported, seed)
+    run = (build or naive_build)(imported)
+    checks = [
+        check_outputs(imported, inputs, expected, run(inputs)) for inputs, expected in samples
+    ]
+    return max(checks, key=lambda check: check.error / check.tolerance)
 
 
 def check_outputs(
@@ -63,7 +96,7 @@ def check_outputs(
 ) -> ImportCheck:
     """Compare what was computed of ``inputs`` with what the original computed of them.
 
-    Raises ``ModelError``, naming the output and the error, where the two disagree.
+    Raises ``Disagreement``, naming the output and the error, where the two disagree.
     """
     engine = str(getattr(imported.reference, "engine", "reference"))
     errors = compare(imported, expected, actual)
@@ -74,13 +107,57 @@ def check_outputs(
     if _excess(errors[worst]) <= 1.0:
         return ImportCheck(error, tolerance, engine)
     settled = _settle(imported, inputs, expected, actual)
-    if settled is not None:
-        return settled
-    raise ModelError(
-        f"{imported.name} was imported but output {worst} differs from {engine}'s by "
-        f"{error:.2g} of its largest value, where {tolerance:.2g} is allowed: it would compute "
-        "something else, so it is refused; please report the model"
-    )
+    if settled is None:
+        raise Disagreement(imported, inputs, worst, engine, error, tolerance)
+    return settled
+
+
+def _samples(imported: ImportedModel, seed: int) -> list[tuple[Arrays, Arrays]]:
+    """Inputs and what the reference makes of them: plain ones, and extremes where they are any use.
+
+    Not every input is accepted (an integer may divide, or index), so the reference decides. A
+    sample of extremes that leads to infinities or NaN is left out: where a float overflows, right
+    computations differ. Raises ``ModelError`` where nothing is accepted.
+    """
+    samples, refused = _accepted(imported, seed)
+    change = getattr(imported.reference, "evaluate", None)
+    if not samples and change is not None:
+        change()  # ONNX Runtime lacks some cases of operators that it knows
+        samples, _ = _accepted(imported, seed)
+    if not samples:
+        why = first_line(refused) if refused else "no reason given"
+        raise ModelError(
+            f"{imported.name} cannot be compared with anything: its original fails on random "
+            f"inputs ({why}); export it again"
+        )
+    return samples
+
+
+def _accepted(
+    imported: ImportedModel, seed: int
+) -> tuple[list[tuple[Arrays, Arrays]], BaseException | None]:
+    """The samples, and what the reference said of one that it did not accept."""
+    import numpy as np
+
+    samples: list[tuple[Arrays, Arrays]] = []
+    refused: BaseException | None = None
+    for draw in (random_inputs, extreme_inputs, first_inputs):
+        if draw is first_inputs and samples:
+            break
+        inputs = draw(imported.inputs, seed) | dict(imported.samples)
+        try:
+            expected = imported.reference(inputs)
+        except Exception as error:  # ONNX Runtime's and numpy's, which share no root
+            refused = refused or error
+            continue
+        finite = all(
+            np.isfinite(value).all()
+            for value in map(np.asarray, expected.values())
+            if value.dtype.kind == "f"
+        )
+        if draw is not extreme_inputs or finite:
+            samples.append((inputs, expected))
+    return samples, refused
 
 
 def naive_build(imported: ImportedModel) -> Runnable:
@@ -105,8 +182,14 @@ def naive_build(imported: ImportedModel) -> Runnable:
     machine = relax.VirtualMachine(built, tvm.cpu())
 
     def run(inputs: Arrays) -> dict[str, np.ndarray]:
-        given = [tvm.runtime.tensor(np.ascontiguousarray(inputs[s.name])) for s in imported.inputs]
-        result = machine["main"](*given)
+        given = [tvm.runtime.tensor(np.asarray(inputs[s.name], order="C")) for s in imported.inputs]
+        try:
+            result = machine["main"](*given)
+        except Exception as error:  # what TVM finds out only when it runs
+            raise ModelError(
+                f"{imported.name} uses an operator in a way that cannot be run "
+                f"({first_line(error)}): export it without that, or cut the model before it"
+            ) from error
         values = [result] if hasattr(result, "numpy") else list(result)
         return {
             spec.name: value.numpy() for spec, value in zip(imported.outputs, values, strict=True)
@@ -118,13 +201,14 @@ def naive_build(imported: ImportedModel) -> Runnable:
 def scaled_error(expected: Any, actual: Any) -> float:
     """Largest difference as a share of the largest finite magnitude in ``expected``.
 
-    Infinite where shapes differ, or where one is NaN or infinite and the other is not the same.
+    Infinite where shapes or kinds of numbers differ, or where one is NaN or infinite and the other
+    is not the same.
     Integers and booleans are compared exactly: the share of elements that differ.
     """
     import numpy as np
 
-    expected, actual = np.asarray(expected), np.asarray(actual)
-    if expected.shape != actual.shape:
+    expected, actual = (_plain(np.asarray(value)) for value in (expected, actual))
+    if expected.shape != actual.shape or expected.dtype.kind != actual.dtype.kind:
         return math.inf
     if expected.size == 0:
         return 0.0
@@ -140,6 +224,13 @@ def scaled_error(expected: Any, actual: Any) -> float:
         return 0.0
     scale = float(np.abs(wide[finite]).max()) or 1.0
     return float(np.abs(wide[finite] - mine[finite]).max()) / scale
+
+
+def _plain(array: Any) -> Any:
+    """An array of bfloat16 and the like as one that numpy can compute with."""
+    import numpy as np
+
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
 def compare(

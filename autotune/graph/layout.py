@@ -243,7 +243,8 @@ class _Rewriter:
         """``expr`` as an image, its four axes in another order."""
         shape = image_shape(shape_of(expr) or [])
         if is_constant(expr):
-            return relax.const(np.transpose(array(expr).reshape(shape), axes).copy())
+            data = np.transpose(array(expr).reshape(shape), axes).copy()
+            return relax.const(data, str(data.dtype))  # or float64 becomes float32
         value = self._plain(expr)
         if shape_of(expr) != shape:
             value = self.builder.emit(relax.op.reshape(value, shape))
@@ -272,7 +273,7 @@ class _Rewriter:
                 operands.append(self._plain(arg))
             elif is_constant(arg):
                 data = array(arg).reshape((1,) * (rank - len(shape)) + tuple(shape))
-                operands.append(self._last(relax.const(data)))
+                operands.append(self._last(relax.const(data, str(data.dtype))))
             else:
                 return None
         return relax.Call(call.op, operands, call.attrs, call.ty_args)

@@ -38,10 +38,11 @@ def drop_reshapes(module: tvm.IRModule) -> tvm.IRModule:
             return found
         if b is not None and len(shape_of(b) or [0, 0]) != 1:
             return found
-        rows = inner[:-1] if inner[-1] == columns[0] else wanted[:-1]
-        if len(rows) < 2 or (rows != inner[:-1] and wanted[-1] != columns[1]):
+        only_rows = inner[-1] == columns[0]
+        rows = inner[:-1] if only_rows else wanted[:-1]
+        if len(rows) < 2 or (not only_rows and wanted[-1] != columns[1]):
             return found
-        if rows != inner[:-1]:
+        if not only_rows:
             x = relax.op.reshape(x, [*rows, columns[0]])
         made = relax.op.matmul(x, w)
         if b is not None:

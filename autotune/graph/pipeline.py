@@ -16,7 +16,7 @@ from autotune.graph.layout import channels_last
 from autotune.graph.matmul import drop_reshapes
 from autotune.graph.mish import simplify_mish
 from autotune.graph.model import FusedModel
-from autotune.graph.tasks import extract_tasks
+from autotune.graph.tasks import extract_tasks, has_blocks
 from search_spaces.graph.base import Choices
 from search_spaces.graph.grouping import joined
 from search_spaces.task import Target
@@ -110,7 +110,19 @@ def fuse(module: tvm.IRModule, target: Target) -> tvm.IRModule:
             T.AttachAttrLayoutFreeBuffers(),
         ]
     )(module)
-    return _narrow_indices(module)
+    return _narrow_indices(_without_free_buffers(module))
+
+
+def _without_free_buffers(module: tvm.IRModule) -> tvm.IRModule:
+    """Functions that are no tree of blocks have no schedule, and so no layouts to choose.
+
+    TVM's pass that takes layouts apart fails on them where they are marked.
+    """
+    result = module.clone()
+    for variable, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc) and not has_blocks(function):
+            result.update_func(variable, function.without_attr("layout_free_buffers"))
+    return result
 
 
 def _narrow_indices(module: tvm.IRModule) -> tvm.IRModule:

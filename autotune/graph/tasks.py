@@ -66,7 +66,26 @@ def _static(function: tirx.PrimFunc) -> bool:
     shapes = [extent for p in function.params for extent in p.shape]
     if not all(isinstance(extent, tirx.IntImm) for extent in shapes):
         return False
-    if getattr(getattr(function.body, "block", None), "name_hint", "") != "root":
-        return False  # a body of statements alone, as TOPI's scatter has
+    if getattr(function.body, "block", None) is None or not has_blocks(function):
+        return False
     schedule = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask=0)
     return len(schedule.get_child_blocks(schedule.get_sblock("root"))) > 0
+
+
+def has_blocks(function: tirx.PrimFunc) -> bool:
+    """Whether the body is a tree of blocks: what TOPI writes by hand, a scatter, is no such tree."""
+    block = getattr(function.body, "block", None)
+    return block is None or block.name_hint == "root"
+
+
+def rooted(module: tvm.IRModule) -> tvm.IRModule:
+    """``module`` with a block around every function that has none, as TVM's passes ask for.
+
+    Only when nothing is scheduled any more: the block inside does not say what it reads or writes.
+    """
+    result = module.clone()
+    for variable, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc) and not has_blocks(function):
+            block = s_tir.SBlock([], [], [], "root", function.body)
+            result.update_func(variable, function.with_body(s_tir.SBlockRealize([], True, block)))
+    return result

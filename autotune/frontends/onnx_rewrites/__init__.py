@@ -1,0 +1,123 @@
+"""Rewrites of ONNX operators that TVM's importer does not know, refuses or gets wrong.
+
+``REWRITES`` is the list of them, in the order of how many of the ONNX project's own tests each
+cures. ``rewritten`` applies them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from autotune.frontends.onnx_file import first_line
+from autotune.frontends.onnx_rewrites import (
+    attention,
+    control,
+    deformable,
+    images,
+    ngrams,
+    norms,
+    pointwise,
+    quantised,
+    recurrent,
+    resize,
+    sequences,
+    shapes,
+    spectra,
+    state_space,
+)
+from autotune.frontends.onnx_rewrites.base import Facts, Refused, Rewrite, Site, Unknown
+
+REWRITES: tuple[Rewrite, ...] = (
+    attention.REWRITE,
+    *resize.REWRITES,
+    recurrent.REWRITE,
+    *quantised.REWRITES,
+    *pointwise.REWRITES,
+    *spectra.REWRITES,
+    *control.REWRITES,
+    *sequences.REWRITES,
+    *norms.REWRITES,
+    *shapes.REWRITES,
+    *images.REWRITES,
+    *state_space.REWRITES,
+    ngrams.REWRITE,
+    deformable.REWRITE,
+)
+
+PASSES = 16
+"""How deep operators may be nested in what others become."""
+
+
+def rewritten(proto: Any, wanted: Callable[[str, Rewrite], bool]) -> tuple[Any, Counter[str], str]:
+    """A copy of ``proto`` with operators rewritten; which ones how often; why others were not.
+
+    ``wanted`` is asked for each operator that there is a rewrite for. Raises ``Refused``.
+    """
+    table: dict[str, list[Rewrite]] = {}
+    for rewrite in REWRITES:
+        for operator in rewrite.operators:
+            if wanted(operator, rewrite):
+                table.setdefault(operator, []).append(rewrite)
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    done: Counter[str] = Counter()
+    reason = ""
+    for number in range(PASSES):
+        count, reason = _once(copy, table, number)
+        done += count
+        if not count:
+            break
+    return copy, done, reason
+
+
+def _once(proto: Any, table: dict[str, list[Rewrite]], number: int) -> tuple[Counter[str], str]:
+    """Rewrite every node of ``proto``, in place, whose operator is in ``table``."""
+    from onnx import helper
+
+    graph, done, reason = proto.graph, Counter[str](), ""
+    if not any(_ours(node, table) for node in graph.node):
+        return done, reason
+    facts = Facts(proto)
+    nodes: list[Any] = []
+    for index, node in enumerate(graph.node):
+        if not _ours(node, table):
+            nodes.append(node)
+            continue
+        site = Site(node, facts, f"rewritten.{number}.{index}")
+        made = None
+        for rewrite in table[node.op_type]:
+            try:
+                made = made or rewrite.apply(site)
+            except Refused:
+                raise
+            except Unknown as error:
+                reason = reason or str(error)
+            except Exception as error:  # a node that is not what its operator says
+                reason = reason or f"{node.op_type} cannot be taken apart: {first_line(error)}"
+        if made is None:
+            nodes.append(node)
+            continue
+        nodes += site.nodes
+        graph.initializer.extend(site.tensors)
+        for new, old in zip(made, node.output, strict=False):
+            if old:
+                nodes.append(helper.make_node("Identity", [new], [old]))
+        done[node.op_type] += 1
+    kept = [_copied(node) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(kept)
+    return done, reason
+
+
+def _ours(node: Any, table: dict[str, list[Rewrite]]) -> bool:
+    # What a rewrite emitted itself is left alone; what it took from a subgraph has a "/".
+    finished = node.name.startswith("rewritten.") and "/" not in node.name
+    return not finished and node.op_type in table and node.domain in ("", "ai.onnx")
+
+
+def _copied(node: Any) -> Any:
+    copy = type(node)()
+    copy.CopyFrom(node)
+    return copy
