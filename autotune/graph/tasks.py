@@ -73,7 +73,7 @@ def _static(function: tirx.PrimFunc) -> bool:
 
 
 def has_blocks(function: tirx.PrimFunc) -> bool:
-    """Whether the body is a tree of blocks: what TOPI writes by hand, a scatter, is no such tree."""
+    """Whether the body is a tree of blocks: what TOPI writes by hand, a scatter, is none."""
     block = getattr(function.body, "block", None)
     return block is None or block.name_hint == "root"
 
