@@ -1,4 +1,4 @@
-"""Does ``autotune check`` see a slower build, and does it keep quiet? ``python -m benchmarks.gate``.
+"""Does ``autotune check`` see a slower build, and else keep quiet? ``python -m benchmarks.gate``
 
 The model is a chain of equal convolutions, each with its activation. The baseline is written of a
 chain of twenty. "unchanged" checks a second build of the same chain, which has the same bytes:
