@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ class Times:
 def times_of(baseline: Sequence[Sequence[float]], now: Sequence[Sequence[float]]) -> Times:
     """Summarise one process: seconds of single calls, by round, of both."""
     pairs = zip(baseline, now, strict=True)
-    ratio = float(np.median([np.median(ours) / np.median(theirs) for theirs, ours in pairs]))
+    ratio = median(median(ours) / median(theirs) for theirs, ours in pairs)
     return Times(_quantiles(baseline), _quantiles(now), ratio)
 
 
@@ -123,7 +124,7 @@ def hungrier(baseline: Sequence[float], now: Sequence[float], limit: float) -> F
 
 def _grown(figure: str, baseline: float, now: float, limit: float) -> Finding:
     change = now / baseline - 1.0 if baseline else (math.inf if now else 0.0)
-    return Finding(figure, baseline, now, change, limit, None, change > limit)
+    return Finding(figure, baseline, now, change, limit, None, now > baseline * (1 + limit))
 
 
 def _chance(logs: np.ndarray[Any, Any]) -> float:
