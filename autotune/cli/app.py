@@ -6,6 +6,7 @@ import typer
 
 from autotune.cli import (
     bench,
+    check,
     compile,
     db,
     device,
@@ -31,6 +32,7 @@ app.command()(lock.lock)
 app.command()(reproduce.reproduce)
 app.command()(run.run)
 app.command()(bench.bench)
+app.command()(check.check)
 app.command()(device.device)
 db.app.command()(verify.verify)
 app.add_typer(db.app, name="db")

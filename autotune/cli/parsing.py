@@ -45,6 +45,17 @@ def duration(text: str | None) -> float | None:
         raise InputError(f"--time {error}") from None
 
 
+def share(option: str, text: str) -> float:
+    """0.05 of "5%" or "0.05"; not negative. Raises ``InputError``."""
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise InputError(f"--{option} {text} is no share: write it as 5% or 0.05")
+    return number
+
+
 def _pair(text: str, example: str) -> tuple[str, str]:
     # At the last "=": names may contain one, shapes and most file names do not.
     name, equals, value = text.rpartition("=")

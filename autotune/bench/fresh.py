@@ -1,0 +1,176 @@
+"""Figures of artifacts, each taken in a fresh process: ``python -m autotune.bench.fresh``.
+
+One process imports TVM, which takes seconds, and is forked for each measurement. It never runs a
+model itself, since TVM's thread pool does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import ArtifactError, UserError
+
+CALLS = 3
+"""Inferences after which memory has reached its peak."""
+
+
+@contextlib.contextmanager
+def measuring(threads: int) -> Iterator[Measuring]:
+    """The process that is forked, until the block ends; inferences use ``threads`` threads."""
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    # Idle threads of numpy's library would be one more thing that spins.
+    extra = {"TVM_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": path}
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "autotune.bench.fresh"],
+        env={**os.environ, **extra},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield Measuring(process, threads)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # and what it has forked
+        process.communicate()
+
+
+class Measuring:
+    """Asks for measurements; each is made in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], threads: int) -> None:
+        """Use ``measuring``, which ends the process."""
+        self._process = process
+        self._threads = threads
+
+    def times(
+        self, artifacts: Mapping[str, Path], seconds: float, rounds: int, seed: int
+    ) -> tuple[dict[str, list[list[float]]], float]:
+        """Seconds of single calls by name and by round, timed in turns on equal inputs.
+
+        And the largest difference of an output between the first two ``artifacts``, over the
+        largest magnitude in that output; 0.0 where there is only one. Raises ``ArtifactError``.
+        """
+        named = {name: str(path) for name, path in artifacts.items()}
+        found = self._ask(do="times", artifacts=named, seconds=seconds, rounds=rounds, seed=seed)
+        return found["times"], float(found["difference"])
+
+    def peak(self, artifact: Path) -> float:
+        """Bytes that loading ``artifact`` and calling it add to a process at their peak.
+
+        Raises ``ArtifactError``.
+        """
+        return float(self._ask(do="peak", artifacts={"": str(artifact)}, seed=0)["bytes"])
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request | {"threads": self._threads}) + "\n")
+            self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline() or '{"ended": "before it answered"}')
+        if "refused" in answer:
+            raise ArtifactError(answer["refused"])
+        if "ended" in answer:
+            names = " and ".join(request["artifacts"].values())
+            raise ArtifactError(
+                f"the process that ran {names} ended ({answer['ended']}): compile the artifact "
+                "again, or try it with autotune run"
+            )
+        return dict(answer)
+
+
+def _times(request: Mapping[str, Any]) -> dict[str, Any]:
+    from autotune.bench.compare import difference
+    from autotune.bench.interleaved import interleave
+
+    models, inputs = _loaded(request)
+    outputs = [model(inputs) for model in models.values()]
+    runs = {name: (lambda model=model: model(inputs)) for name, model in models.items()}
+    # All use the one pool of this process, so that no spinning thread of another is in the way.
+    times = interleave(
+        runs, seconds=request["seconds"], rounds=request["rounds"], sleep=lambda _: None
+    )
+    apart = difference(outputs[1], outputs[0]).relative if len(outputs) > 1 else 0.0
+    return {"times": times, "difference": apart}
+
+
+def _peak(request: Mapping[str, Any]) -> dict[str, Any]:
+    before = _memory("VmRSS")  # the peak of a forked process begins here, too
+    models, inputs = _loaded(request)
+    for model in models.values():
+        for _ in range(CALLS):
+            model(inputs)
+    return {"bytes": _memory("VmHWM") - before}
+
+
+def _loaded(request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The artifacts, loaded in the order in which they are named, and inputs for all of them."""
+    from autotune.frontends.base import TensorSpec
+    from autotune.frontends.sampling import random_inputs
+    from autotune.runtime import load
+
+    models = {name: load(at, request["threads"]) for name, at in request["artifacts"].items()}
+    first = next(iter(models.values()))
+    specs = [TensorSpec(**e | {"shape": tuple(e["shape"])}) for e in first.manifest["inputs"]]
+    return models, random_inputs(specs, request["seed"])
+
+
+def _memory(name: str) -> int:
+    """A figure of this process in bytes, as Linux names it."""
+    found = re.search(name + r":\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None, "Linux tells this of every process"
+    return int(found[1]) * 1024
+
+
+def _answer(request: Mapping[str, Any], pipe: Connection) -> None:
+    """In the fork."""
+    try:
+        pipe.send(_times(request) if request["do"] == "times" else _peak(request))
+    except UserError as error:
+        pipe.send({"refused": str(error)})
+
+
+def _ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"by {signal.Signals(-code).name}"
+    return f"with exit code {code}"
+
+
+def main(lines: Sequence[str] | Any = sys.stdin) -> None:
+    """Answer requests, one JSON object a line, until there are no more."""
+    import tvm  # noqa: F401
+
+    import autotune.bench.compare
+    import autotune.bench.interleaved
+    import autotune.frontends.sampling
+    import autotune.runtime  # noqa: F401
+
+    fork = multiprocessing.get_context("fork")
+    for line in lines:
+        ours, theirs = fork.Pipe(duplex=False)
+        process = fork.Process(target=_answer, args=(json.loads(line), theirs))
+        process.start()
+        theirs.close()
+        try:
+            answer = ours.recv()
+        except EOFError:
+            process.join()
+            answer = {"ended": _ended(process.exitcode)}
+        process.join()
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
