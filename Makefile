@@ -17,8 +17,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps rapidocr-onnxruntime
 	@touch $@
 
+# Two files of tests at a time: most of them wait for a compiler, and none judges by absolute times.
 test: env
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
 
 test-unit: env
 	$(BIN)/python -m pytest tests/unit

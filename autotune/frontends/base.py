@@ -35,7 +35,8 @@ class ImportedModel:
     returns ``outputs`` in order (a tuple where there are several); weights are bound constants.
     ``digest`` identifies model file and input shapes. ``reference`` computes the outputs of the
     original model, by name, on numpy arrays by name. ``notes`` is what the import did, ``stage``
-    which of its cures that was. ``samples`` are values for inputs that random ones would not do
+    which of its cures that was, ``half`` whether some of the model is computed in 16-bit floats.
+    ``samples`` are values for inputs that random ones would not do
     for, by name. ``packages`` are what made the module, as distributions by the name to tell them
     by.
 
@@ -54,6 +55,7 @@ class ImportedModel:
     samples: Arrays = field(default_factory=dict, repr=False)
     packages: Mapping[str, str] = field(default_factory=dict)
     stage: str = ""
+    half: bool = False
     blame: Callable[[Arrays], str] = field(default=lambda inputs: "", repr=False)
     again: Callable[[], ImportedModel | None] = field(default=lambda: None, repr=False)
 

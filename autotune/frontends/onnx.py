@@ -17,6 +17,7 @@ from autotune.frontends.onnx_file import (
     fix_shapes,
     graph_inputs,
     read_onnx,
+    tensors_of,
 )
 from autotune.frontends.onnx_prepare import STAGES, import_prepared
 from autotune.frontends.onnx_reference import OnnxReference
@@ -101,6 +102,7 @@ def _imported(file: OnnxFile, fixed: Any, stage: int) -> ImportedModel:
         outputs=outputs,
         reference=OnnxReference(path, fixed, prepared.plain),
         notes=prepared.notes,
+        half=_has_halves(fixed),
         stage=STAGES[prepared.stage],
         blame=blame,
         again=again,
@@ -151,6 +153,18 @@ def _outputs(module: Any, names: list[str], model: str) -> tuple[TensorSpec, ...
             ) from None
         specs.append(TensorSpec(name, extents, str(kind.dtype)))
     return tuple(specs)
+
+
+def _has_halves(proto: Any) -> bool:
+    """Whether ``proto`` holds, takes or makes 16-bit floats."""
+    from onnx import TensorProto
+
+    halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    casts = (a.i for n in proto.graph.node for a in n.attribute if a.name in ("to", "dtype"))
+    values = (*proto.graph.input, *proto.graph.output)
+    declared = (value.type.tensor_type.elem_type for value in values)
+    held = (tensor.data_type for tensor in tensors_of(proto.graph))
+    return any(code in halves for codes in (casts, declared, held) for code in codes)
 
 
 def index_bounds(proto: Any) -> dict[str, int]:

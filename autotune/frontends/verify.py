@@ -24,7 +24,7 @@ TOLERANCE = 1e-4
 """Largest difference allowed, as a share of the largest magnitude in the output (float32)."""
 
 HALF_TOLERANCE = 2e-2
-"""The same for 16-bit outputs."""
+"""The same for models that compute something in 16-bit floats."""
 
 PLAUSIBLE = 1e-2
 """How far float64 may be from float32 for both to have computed the same thing."""
@@ -240,7 +240,7 @@ def compare(
     return {
         spec.name: (
             scaled_error(expected[spec.name], actual[spec.name]),
-            HALF_TOLERANCE if spec.dtype in ("float16", "bfloat16") else TOLERANCE,
+            HALF_TOLERANCE if imported.half else TOLERANCE,
         )
         for spec in imported.outputs
     }
