@@ -34,7 +34,7 @@ def test_an_unknown_target_exits_with_2_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_plugins_lists_spaces_of_tasks_and_of_graphs_with_their_package() -> None:
+def test_plugins_lists_every_kind_with_its_package_version_and_state() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "autotune.cli.main", "plugins", "--json"],
         capture_output=True,
@@ -43,5 +43,14 @@ def test_plugins_lists_spaces_of_tasks_and_of_graphs_with_their_package() -> Non
     )
     assert done.returncode == 0, done.stderr
     found = {(entry["kind"], entry["name"]): entry for entry in json.loads(done.stdout)}
-    for kind, name in (("task", "cpu.tiled"), ("graph", "graph.norms")):
-        assert found[kind, name]["package"] == "autotune" and not found[kind, name]["error"]
+    for kind, name in (
+        ("frontend", "onnx"),
+        ("graph space", "graph.norms"),
+        ("search space", "cpu.tiled"),
+        ("sampler", "tpe"),
+        ("cost model", "xgboost"),
+        ("runner", "local"),
+    ):
+        entry = found[kind, name]
+        assert entry["package"] == "autotune" and entry["version"]
+        assert (entry["state"], entry["error"]) == ("loaded", "")

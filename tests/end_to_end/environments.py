@@ -31,9 +31,11 @@ class Environment:
             program = folder / "bin" / name
             program.write_text(f'#!/bin/sh\nexec "{self.python}" -P -m {module} "$@"\n')
             program.chmod(0o755)
+        # Programs of other packages come from the environment that runs the tests.
+        places = (str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])
         self.variables = {
             **os.environ,
-            "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(places),
             "PYTHONPATH": str(ROOT),
             "TERM": "dumb",
             "PIP_NO_INDEX": "1",
