@@ -18,9 +18,9 @@ from autotune.bench.baseline import (
 )
 from autotune.bench.check import check, update
 from autotune.cli import parsing
-from autotune.errors import ArtifactError, InputError, TargetError
+from autotune.errors import ArtifactError, InputError, ModelError, TargetError
 from autotune.runtime import file_digest
-from autotune.target import named
+from autotune.target import named, native
 
 MACHINE = machine_of(named("x86-64-v3", threads=2))
 
@@ -114,6 +114,29 @@ def test_nothing_is_measured_for_what_is_no_artifact(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="more than nothing"):
         check(tmp_path, path, seconds=0.0)
     assert json.loads(path.read_text()) == values()
+
+
+def test_other_inputs_or_outputs_are_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    manifest = {
+        "format": 1,
+        "model": {"name": "cls", "digest": "b" * 64},
+        "inputs": [{"name": "x", "shape": [1, 3], "dtype": "float32"}],
+        "outputs": [{"name": "y", "shape": [1, 2], "dtype": "float32"}],
+        "target": {"threads": 2},
+        "files": {},
+    }
+    new, old = tmp_path / "new", tmp_path / "old"
+    wider = [{"name": "x", "shape": [1, 4], "dtype": "float32"}]
+    for folder, told in ((new, manifest), (old, manifest | {"inputs": wider})):
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps(told))
+    path = written(
+        tmp_path,
+        artifact=values()["artifact"] | {"digest": file_digest(old / "manifest.json")},
+        machine=machine_of(native(2)).model_dump(),
+    )
+    with pytest.raises(ModelError, match="other inputs or outputs"):
+        check(new, path, against=old)
 
 
 def test_shares_are_written_in_two_ways() -> None:
