@@ -235,8 +235,9 @@ def mutants(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
             continue
         done = []
         for mutate in rng.sample(MUTATIONS, rng.choice((1, 1, 2))):
-            # Numbers that no field holds are refused by protobuf itself, and so are no file.
-            with contextlib.suppress(ValueError, TypeError, OverflowError):
+            # Numbers that no field holds are refused by protobuf itself, and so are no file; and
+            # the first damage may have left nothing for the second.
+            with contextlib.suppress(ValueError, TypeError, OverflowError, IndexError):
                 mutate(proto, rng)
                 done.append(mutate.__name__.strip("_"))
         yield f"{name} {' '.join(done)}", proto.SerializeToString()

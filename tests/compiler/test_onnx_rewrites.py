@@ -69,7 +69,7 @@ def taken_apart(path: Path) -> ImportedModel:
 
 
 def lstm(gates: int, directions: int, **attributes: Any) -> Any:
-    """Nodes, inputs, constants and outputs of a recurrent node of 3 inputs and 4 states."""
+    """Nodes, inputs, constants and outputs of a recurrent node: 3 steps, 3 inputs, 4 states."""
     constants = {
         "w": normal(directions, gates * 4, 3),
         "r": normal(directions, gates * 4, 4),
@@ -85,8 +85,8 @@ def lstm(gates: int, directions: int, **attributes: Any) -> Any:
         outputs.append("cell")
     name = {1: "RNN", 3: "GRU", 4: "LSTM"}[gates]
     made = node(name, inputs, outputs, hidden_size=4, **attributes)
-    constants["lengths"] = np.array([3, 5], np.int32)
-    return [made], {"x": (FLOAT, (5, 2, 3))}, constants, outputs
+    constants["lengths"] = np.array([2, 3], np.int32)
+    return [made], {"x": (FLOAT, (3, 2, 3))}, constants, outputs
 
 
 def unary(operator: str, shape: Shape, *names: str, kind: int = FLOAT, **attributes: Any) -> Any:
