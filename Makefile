@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 # Two files of tests at a time: most of them wait for a compiler, and none judges by absolute times.
 test: env
-	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --durations 30
 
 test-unit: env
 	$(BIN)/python -m pytest tests/unit

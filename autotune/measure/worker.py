@@ -34,39 +34,59 @@ def zygote(control: socket.socket, plugins: list[str]) -> None:
     try:
         _prepare(plugins)
     except Exception as error:  # whatever a plugin or TVM raises is the caller's to report
-        wire.send(control, {"failed": f"{type(error).__name__}: {error}"})
+        _answered(control, {"failed": f"{type(error).__name__}: {error}"})
         return
     libc = ctypes.CDLL(None, use_errno=True)
     helpers = _children()  # of plugins, if they started any
     workers: set[int] = set()
     if helpers is not None:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    wire.send(control, {"ready": os.getpid()})
-    while True:
-        try:
-            message, descriptors = wire.receive(control)
-        except (EOFError, OSError):
-            for pid in workers:
-                os.killpg(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            _end_orphans(helpers)
-            return
+    answer = {"ready": os.getpid()}
+    while _answered(control, answer) and (request := _request(control)) is not None:
+        message, descriptors = request
         if message["do"] == "reap":
             _, status = os.waitpid(message["pid"], 0)
             workers.discard(message["pid"])
             _end_orphans(None if helpers is None else helpers | workers)
-            wire.send(control, {"status": status})
-            continue
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            control.close()
-            _become_worker(libc, parent, descriptors, message["memory"])
-        os.setpgid(pid, pid)
-        workers.add(pid)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        wire.send(control, {"pid": pid})
+            answer = {"status": status}
+        else:
+            pid = _fork(libc, control, descriptors, message["memory"])
+            workers.add(pid)
+            answer = {"pid": pid}
+    for pid in workers:
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    _end_orphans(helpers)
+
+
+def _answered(control: socket.socket, answer: wire.Message) -> bool:
+    """Whether anybody was left to be answered: who asked may have been killed meanwhile."""
+    try:
+        wire.send(control, answer)
+    except OSError:
+        return False
+    return True
+
+
+def _request(control: socket.socket) -> tuple[wire.Message, list[int]] | None:
+    """The next request; None where nobody is left to ask."""
+    try:
+        return wire.receive(control)
+    except (EOFError, OSError):
+        return None
+
+
+def _fork(libc: Any, control: socket.socket, descriptors: list[int], memory: int) -> int:
+    """A new worker's process id."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        control.close()
+        _become_worker(libc, parent, descriptors, memory)
+    os.setpgid(pid, pid)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return pid
 
 
 def _children() -> set[int] | None:

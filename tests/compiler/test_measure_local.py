@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from autotune.errors import InputError, TargetError
+from autotune.measure import wire
 from autotune.measure.base import Limits, Measurement, TaskNotMeasurable
 from autotune.measure.local import LocalRunner
 from autotune.measure.outcome import BuildFailed, Crashed, Invalid, Measured, TimedOut, WrongResult
@@ -360,3 +362,25 @@ def test_cold_caches_are_slower_where_weights_are_read_once() -> None:
         assert isinstance(found.outcome, Measured)
         seconds[cache] = min(found.outcome.seconds, seconds.get(cache, 1.0))
     assert seconds["cold"] > 1.1 * seconds["hot"]
+
+
+def test_nobody_is_left_to_be_answered() -> None:
+    """As when the tuner is killed while it waits: the zygote ends, and says nothing."""
+    ours, theirs = socket.socketpair()
+    zygote = subprocess.Popen(
+        [sys.executable, "-m", "autotune.measure.worker", str(theirs.fileno())],
+        env={**os.environ, "TVM_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+    with ours:
+        assert wire.receive(ours)[0] == {"ready": zygote.pid}
+        channel, peer = socket.socketpair()
+        null = os.open(os.devnull, os.O_RDWR)
+        wire.send(ours, {"do": "fork", "memory": 1 << 30}, [channel.fileno(), null])
+    _, said = zygote.communicate(timeout=60)
+    os.close(null)
+    channel.close()
+    peer.close()
+    assert (zygote.returncode, said) == (0, b"")
