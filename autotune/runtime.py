@@ -15,7 +15,7 @@ import os
 import platform
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,14 @@ class Machine:
                 self._size_pool()
             return self._main(*tensors)
 
+    def observe(self, observer: Callable[..., int]) -> None:
+        """Have ``observer`` called before and after each call that the program makes.
+
+        It gets the function, its name, whether it is about to run, its result and its arguments,
+        and returns 0. There is no way back: load the program again.
+        """
+        self._machine.set_instrument(observer)
+
     def _size_pool(self) -> None:
         """Make TVM's thread pool, which each calling thread has for itself, of our size.
 
@@ -236,6 +244,10 @@ class Model:
     def execute(self, tensors: list[Any]) -> Any:
         """Run on tensors that are in place already: what a benchmark times."""
         return self._machine(*tensors)
+
+    def observe(self, observer: Callable[..., int]) -> None:
+        """As ``Machine.observe``."""
+        self._machine.observe(observer)
 
     def fetch(self, result: Any, given: Sequence[Any] = ()) -> dict[str, np.ndarray[Any, Any]]:
         """What ``execute`` made of the tensors ``given``, as arrays by output name.

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import InputError, UserError
-from benchmarks import roofline
+from autotune.profile import roofline
+from autotune.profile.roofline import Roof
 from benchmarks.kernel_engines import OnnxRuntime, OpenVino, Ours, Timed, counted
 from benchmarks.kernel_models import Operator, channels_last, operators_of
 from benchmarks.kernel_table import (
@@ -40,7 +41,6 @@ from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import NAMES, model
 from benchmarks.options import several
-from benchmarks.roofline import Roof
 
 TURN = 0.1
 """Seconds of an engine's turn."""

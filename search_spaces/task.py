@@ -29,6 +29,10 @@ class TensorType:
     shape: tuple[int, ...]
     dtype: str
 
+    def __str__(self) -> str:
+        """As people write it: "1x24x24x64 float32"."""
+        return f"{'x'.join(map(str, self.shape)) or 'scalar'} {self.dtype}"
+
     @property
     def bytes(self) -> int:
         """Size in memory, in bytes."""

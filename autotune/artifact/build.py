@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def _with_schedules(
         if key not in names:
             continue
         function, entry = scheduled(task, fused.target, schedules.get(key), spoilt.get(key, {}))
-        entries.append(entry)
+        entries.append(replace(entry, functions=tuple(sorted(names[key]))))
         # As private as what it replaces: a function with a symbol of its own outlives its calls.
         function = function.without_attr("global_symbol")
         for name in names[key]:

@@ -43,7 +43,9 @@ class TaskEntry:
 
     ``source`` is "record" (tuned), "default" (the guess of a search space) or "unscheduled" (no
     space could schedule it). ``candidate``, ``run`` and ``time`` name the record, as in
-    ``ChosenSchedule``. ``note`` says why it is not what was wanted; "" where it is.
+    ``ChosenSchedule``. ``note`` says why it is not what was wanted; "" where it is. ``functions``
+    are the names in the library; ``arguments`` ("1x24x24x64 float32", outputs last), ``flops`` and
+    ``bytes`` are of one call.
     """
 
     workload: str
@@ -58,6 +60,10 @@ class TaskEntry:
     time: str = ""
     seconds: float | None = None
     note: str = ""
+    functions: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    flops: float = 0.0
+    bytes: int = 0
 
 
 @dataclass(frozen=True)

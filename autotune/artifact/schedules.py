@@ -102,8 +102,17 @@ def scheduled(
     work = task.workload
 
     def entry(source: str, **fields: Any) -> TaskEntry:
-        note = "; ".join(reasons)
-        return TaskEntry(work.key, work.name, task.calls, source, note=note, **fields)
+        return TaskEntry(
+            work.key,
+            work.name,
+            task.calls,
+            source,
+            note="; ".join(reasons),
+            arguments=tuple(map(str, work.arguments)),
+            flops=task.flops,
+            bytes=task.bytes,
+            **fields,
+        )
 
     if chosen is not None:
         if "record" in refused:

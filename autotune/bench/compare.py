@@ -76,9 +76,7 @@ def bench(
     if not against:
         raise InputError("there is nothing to compare with: name an engine, such as onnxruntime")
     ours = load(artifact, threads)
-    specs = tuple(TensorSpec(**entry) for entry in ours.manifest["inputs"])
-    specs = tuple(replace(spec, shape=tuple(spec.shape)) for spec in specs)
-    given = dict(inputs) if inputs is not None else random_inputs(specs, seed)
+    given = dict(inputs) if inputs is not None else random_inputs(specs_of(ours), seed)
     ours(given)  # says what is wrong with the inputs before anything else does
     engines = [_engine_of(OURS, ours, given)]
     for name in against:
@@ -103,6 +101,12 @@ def bench(
     return BenchResult(
         manifest["model"]["name"], ours.threads, manifest["target"]["model"], tuple(results)
     )
+
+
+def specs_of(model: Model) -> tuple[TensorSpec, ...]:
+    """The inputs of a loaded artifact, with what its manifest says of their values."""
+    specs = (TensorSpec(**entry) for entry in model.manifest["inputs"])
+    return tuple(replace(spec, shape=tuple(spec.shape)) for spec in specs)
 
 
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference:

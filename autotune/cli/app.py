@@ -13,6 +13,7 @@ from autotune.cli import (
     inspect,
     job,
     lock,
+    profile,
     reproduce,
     run,
     target,
@@ -32,6 +33,7 @@ app.command()(lock.lock)
 app.command()(reproduce.reproduce)
 app.command()(run.run)
 app.command()(bench.bench)
+app.command()(profile.profile)
 app.command()(check.check)
 app.command()(device.device)
 db.app.command()(verify.verify)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb", "COLUMNS": "120"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "TERM": "dumb",
+    "COLUMNS": "120",
+    # What a machine that runs tests can do at best is nothing to keep.
+    "XDG_CACHE_HOME": str(Path(tempfile.gettempdir()) / f"autotune-tests-{os.getuid()}"),
+}
 FLOAT = TensorProto.FLOAT
 Shape = tuple[int | str | None, ...]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from autotune.profile.roofline import KIB, MIB, Roof
 from benchmarks.kernel_engines import CUT, SKIPPED, TIMED, counted, grouped, node_seconds
 from benchmarks.kernel_models import Tensor, counts, flops, label
 from benchmarks.kernel_table import (
@@ -21,7 +22,6 @@ from benchmarks.kernel_table import (
     summary,
 )
 from benchmarks.kernels import main
-from benchmarks.roofline import KIB, MIB, Roof
 from search_spaces.task import Block, Task, TensorType, Workload
 
 ROOF = Roof(1e11, ((256 * KIB, 2e11), (1 * MIB, 1e11), (256 * MIB, 2e10)))

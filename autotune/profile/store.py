@@ -1,0 +1,51 @@
+"""The roof of each target of this machine, measured once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from autotune.files import replacing
+from autotune.profile.roofline import Roof, measure
+from search_spaces.task import Target
+
+FORMAT = 1
+"""Version of the files. One of another version is measured again."""
+
+
+def folder() -> Path:
+    """Where the roofs are: ``$XDG_CACHE_HOME/autotune/roofs``, by default below ``~/.cache``."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "autotune" / "roofs"
+
+
+def roof_of(target: Target, again: bool = False) -> Roof:
+    """What this machine can do at best on ``target``'s threads, from the cache if it is there.
+
+    With ``again`` it is measured anew, and the better of both is kept at each point: what disturbs
+    a machine only ever lowers a roof. Raises ``TargetError`` where it cannot be measured.
+    """
+    path = folder() / f"{target.digest}.json"
+    known = read(path)
+    if known is not None and not again:
+        return known
+    found = measure(target).better(known)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write((json.dumps({"format": FORMAT, **asdict(found)}, indent=1) + "\n").encode())
+    return found
+
+
+def read(path: Path) -> Roof | None:
+    """The roof in ``path``; None where there is none, or none that can be used."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["format"] != FORMAT:
+            return None
+        bandwidth = tuple((int(size), float(speed)) for size, speed in kept["bandwidth"])
+        roof = Roof(float(kept["peak"]), bandwidth, float(kept["start"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return roof if roof.peak > 0 and bandwidth and all(s > 0 for _, s in bandwidth) else None

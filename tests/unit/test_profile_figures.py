@@ -1,0 +1,124 @@
+"""What a profile says of its figures: calls lined up, verdicts, the roof, the trace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autotune.profile import store
+from autotune.profile.observe import IDLE, Called, Observer, timeline
+from autotune.profile.profile import KernelProfile, Profile, judged
+from autotune.profile.roofline import KIB, MIB, Roof
+from autotune.profile.trace import chrome_trace
+from search_spaces.task import Target
+
+ROOF = Roof(1e11, ((256 * KIB, 1e11), (1 * MIB, 1e11), (256 * MIB, 2e10)), 5e-6)
+TARGET = Target("llvm", "x86_64-linux-gnu", "", (), "A CPU", 2, 2)
+
+
+def calls(*seconds: float, other: bool = False) -> list[Called]:
+    names = ["fused_conv2d_prepacked", IDLE, "other" if other else "add"]
+    return [Called(n, i * 1e-3, s) for i, (n, s) in enumerate(zip(names, seconds, strict=True))]
+
+
+def test_what_observing_costs_is_taken_off_each_call() -> None:
+    seen = timeline([(9e-3, calls(5e-3, 2e-6, 1e-6)), (8e-3, calls(4e-3, 2e-6, 3e-3))])
+    assert seen.cost == pytest.approx(2e-6)
+    assert seen.seconds[:, 0] == pytest.approx([4.998e-3, 3.998e-3])
+    assert seen.seconds[0, 2] == 0.0  # never below nothing
+
+
+def test_inferences_that_went_another_way_are_left_out() -> None:
+    usual = [(float(k), calls(1e-3, 1e-6, 2e-3)) for k in (3, 1, 2)]
+    seen = timeline([(9.0, calls(1e-3, 1e-6, 2e-3, other=True)), *usual])
+    assert seen.names[2] == "add"
+    assert list(seen.walls) == [3.0, 1.0, 2.0]
+    assert seen.walls[seen.typical] == 2.0
+
+
+def test_calls_within_calls_are_told_apart() -> None:
+    observer = Observer()
+
+    def run() -> None:
+        observer(None, "outer", True, None)
+        observer(None, "inner", True, None)
+        observer(None, "inner", False, None)
+        observer(None, "outer", False, None)
+
+    for _ in range(2):
+        wall, found = observer.inference(run)
+        assert [call.name for call in found] == ["inner", "outer"]
+        inner, outer = found
+        assert outer.begin <= inner.begin and inner.seconds <= outer.seconds <= wall
+
+
+@pytest.mark.parametrize(
+    ("flops", "size", "seconds", "share", "verdict"),
+    [
+        (1e9, 1 * MIB, 2e-2, 0.5, "compute"),
+        (1e6, 256 * MIB, 4 * 256 * MIB / 2e10, 0.25, "memory"),
+        (1e3, 1024, 1e-5, 1.024e-8 / 1e-5, "overhead"),
+        (0.0, 256 * MIB, 1e-5, None, "partial"),  # a row of a large table
+        (1e9, 1 * MIB, 0.9e-2, 1.0, "compute"),  # a roof is a measurement, too
+        (0.0, 0, 1e-5, None, "unknown"),
+    ],
+)
+def test_verdicts(
+    flops: float, size: int, seconds: float, share: float | None, verdict: str
+) -> None:
+    found, by = judged(flops, size, seconds, ROOF)
+    assert by == verdict
+    assert found == (None if share is None else pytest.approx(share))
+
+
+def test_a_roof_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = [ROOF, Roof(2e11, tuple((s, v / 2) for s, v in ROOF.bandwidth), 6e-6)]
+    monkeypatch.setattr(store, "measure", lambda target: measured.pop(0))
+    assert store.roof_of(TARGET) == store.roof_of(TARGET) == ROOF
+    # The better of both at each point: nothing makes a machine better than it is.
+    again = store.roof_of(TARGET, again=True)
+    assert again == Roof(2e11, ROOF.bandwidth, 5e-6) == store.roof_of(TARGET)
+    assert not measured
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 0}', '{"format": 1, "peak": "x"}', "[]"])
+def test_a_damaged_roof_is_measured_again(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(store, "measure", lambda target: ROOF)
+    store.folder().mkdir(parents=True)
+    (store.folder() / f"{TARGET.digest}.json").write_text(text)
+    assert store.roof_of(TARGET) == ROOF
+    assert store.read(store.folder() / f"{TARGET.digest}.json") == ROOF
+
+
+def test_the_trace_holds_one_inference() -> None:
+    entry = KernelProfile(
+        name="conv2d",
+        arguments=("1x8x8x4 float32", "1x8x8x16 float32"),
+        functions=("fused_conv2d",),
+        workload="w",
+        calls=1,
+        seconds=5e-3,
+        low=5e-3,
+        high=5e-3,
+        share=0.5,
+        flops=1e6,
+        bytes=4096,
+        roof=0.5,
+        verdict="compute",
+        schedule="cpu.tiled",
+        origin="record",
+    )
+    seen = timeline([(9e-3, calls(5e-3, 2e-6, 1e-3))])
+    found = Profile("m", "cpu", 2, 1e-2, 1e-2, 1e-2, 6e-3, 0.0, 4e-3, 2e-6, ROOF, (entry,), seen)
+    events = json.loads(json.dumps(chrome_trace(found)))["traceEvents"]
+    timed = [event for event in events if event["ph"] == "X"]
+    assert [event["name"] for event in timed] == ["conv2d 1x8x8x16", IDLE, "add"]
+    assert [event["cat"] for event in timed] == ["kernel", "runtime", "runtime"]
+    assert timed[0]["ts"] == 0 and timed[0]["dur"] == pytest.approx(4998)
+    assert timed[0]["args"]["schedule"] == "cpu.tiled"
