@@ -14,6 +14,7 @@ from autotune.cli import (
     job,
     lock,
     profile,
+    report,
     reproduce,
     run,
     target,
@@ -34,6 +35,7 @@ app.command()(reproduce.reproduce)
 app.command()(run.run)
 app.command()(bench.bench)
 app.command()(profile.profile)
+app.command()(report.report)
 app.command()(check.check)
 app.command()(device.device)
 db.app.command()(verify.verify)

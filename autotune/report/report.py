@@ -1,0 +1,158 @@
+"""Gather the facts of an artifact and write them as one page."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotune.errors import InputError
+from autotune.report.base import KIND, Facts
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from autotune.profile import Profile
+    from autotune.report.history import History
+
+_log = logging.getLogger(__name__)
+_ORDER = ("summary", "roofline", "kernels", "tuning", "choices", "failures", "environment")
+
+
+@dataclass(frozen=True)
+class _Shown:
+    name: str
+    title: str
+    html: Markup | str
+
+
+def report(
+    artifact: str | Path,
+    output: str | Path,
+    model: str | Path | None = None,
+    database: str | Path | None = None,
+    against: Sequence[str] = ("onnxruntime",),
+    threads: int | None = None,
+    seconds: float = 30.0,
+    status: Callable[[str], None] | None = None,
+) -> Facts:
+    """Measure the artifact directory ``artifact`` and write the HTML file ``output``.
+
+    With ``model``, what it was compiled from, it is timed beside the engines ``against`` and the
+    model with default schedules is profiled, too; with ``database`` its tuning is shown.
+    ``seconds`` is about how long all measuring takes. Raises a ``UserError``.
+    """
+    from autotune.files import replacing
+
+    facts = gather(artifact, model, database, against, threads, seconds, status)
+    text = page(facts)
+    with replacing(Path(output)) as file:
+        file.write(text.encode())
+    return facts
+
+
+def gather(
+    artifact: str | Path,
+    model: str | Path | None,
+    database: str | Path | None,
+    against: Sequence[str],
+    threads: int | None,
+    seconds: float,
+    status: Callable[[str], None] | None,
+) -> Facts:
+    """The facts that the sections show; parameters as for ``report``."""
+    from autotune.bench import bench
+    from autotune.bench.fresh import measuring
+    from autotune.profile import profile
+    from autotune.runtime import load, read_manifest
+
+    tell = status or (lambda line: None)
+    artifact = Path(artifact)
+    manifest = read_manifest(artifact)
+    known = None if database is None else _history(Path(database), manifest)
+    threads = threads or load(artifact).threads  # and it is what it says it is
+    part = seconds / (3 if model is not None else 1)
+    compared, before = None, None
+    if model is not None:
+        tell(f"timing {artifact} against {', '.join(against)}")
+        compared = bench(artifact, against, model, threads, seconds=part)
+    tell(f"profiling {artifact}")
+    profiled = profile(artifact, threads, seconds=part)
+    if model is not None:
+        tell("compiling with default schedules, and profiling that")
+        before = _default(Path(model), manifest, threads, part)
+    with measuring(threads) as process:
+        memory = process.peak(artifact)
+    return Facts(
+        artifact=artifact,
+        manifest=manifest,
+        profile=profiled,
+        memory=memory,
+        size=sum(file.stat().st_size for file in artifact.iterdir()),
+        bench=compared,
+        before=before,
+        history=known,
+        model=None if model is None else Path(model),
+        database=None if database is None else Path(database),
+    )
+
+
+def page(facts: Facts) -> str:
+    """The whole page, by every section that is installed and has something to show."""
+    from jinja2 import Environment, PackageLoader
+    from markupsafe import escape
+
+    from search_spaces.plugins import usable
+
+    sections = sorted(usable(KIND), key=lambda s: (s.name not in _ORDER, _place(s.name)))
+    shown = []
+    for section in sections:
+        try:
+            html = section.html(facts)
+        except Exception as error:  # a section may be a plugin, which must not cost the report
+            _log.warning("the report section %s fails and is left out: %r", section.name, error)
+            continue
+        if html:
+            shown.append(_Shown(section.name, section.title, escape(html)))
+    environment = Environment(loader=PackageLoader("autotune.report", ""), autoescape=True)
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    tuned = sum(task["source"] == "record" for task in facts.manifest["tasks"])
+    return environment.get_template("page.html.j2").render(
+        title=f"{facts.manifest['model']['name']}: {facts.profile.wall * 1e3:.4g} ms",
+        lead=f"{facts.profile.cpu}, {facts.profile.threads} threads, {tuned} of "
+        f"{len(facts.manifest['tasks'])} tasks tuned; measured {made}.",
+        sections=shown,
+    )
+
+
+def _place(name: str) -> int:
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+def _history(path: Path, manifest: Mapping[str, Any]) -> History:
+    from autotune.database import open_database
+    from autotune.report.history import history
+    from autotune.target import from_fields
+
+    if not path.exists():
+        raise InputError(f"{path} does not exist: name the database that the artifact came from")
+    target = from_fields(manifest["target"], "the target of the artifact")
+    with open_database(path) as database:
+        return history(database, manifest["model"]["digest"], target.digest)
+
+
+def _default(model: Path, manifest: Mapping[str, Any], threads: int, seconds: float) -> Profile:
+    from autotune.compilation import compile
+    from autotune.profile import profile
+    from autotune.target import from_fields
+
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in manifest["inputs"]}
+    target = from_fields(manifest["target"], "the target of the artifact")
+    with tempfile.TemporaryDirectory(prefix="autotune-report-") as folder:
+        made = Path(folder) / "default"
+        compile(model, shapes, target, output=made)
+        return profile(made, threads, seconds=seconds)
