@@ -38,7 +38,8 @@ class Axis:
             low = math.log2(self.low)
             return [2.0**p for p in range(math.ceil(low), math.floor(math.log2(self.high)) + 1)]
         step = 10 ** math.floor(math.log10(self.high - self.low))
-        step = next(s for s in (step / 5, step / 2, step) if (self.high - self.low) / s <= 8)
+        steps = (step / 5, step / 2, step, 2 * step)
+        step = next(s for s in steps if (self.high - self.low) / s <= 8)
         first = math.ceil(self.low / step)
         return [i * step for i in range(first, math.floor(self.high / step) + 1)]
 

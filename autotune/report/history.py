@@ -18,10 +18,11 @@ POINTS = 400
 class History:
     """``curve`` holds (trials, seconds): the sum of calls x best first measurement over the tasks.
 
-    It begins when each task that was ever measured right has a time. ``outcomes`` counts records by
-    kind, ``causes`` failures by kind and text, the most frequent first; ``disturbed`` counts those
-    known only by a measurement that the machine disturbed, of ``known``; ``runs`` are id, start,
-    trials and whether finished.
+    A task counts with its first time, its default's as a rule, until it has a better one; tasks
+    that were never measured right are left out. ``outcomes`` counts records by kind, ``causes``
+    failures by kind and text, the most frequent first; ``disturbed`` counts those of ``known`` that
+    are known only by a measurement that the machine disturbed; ``runs`` are id, start, trials and
+    whether finished.
     """
 
     trials: int
@@ -47,19 +48,19 @@ def history(database: TuningDatabase, model: str, target: str) -> History:
         if record.outcome not in ("measured", "invalid")
     )
     first = [record for record in records if not record.final]
-    wanted = {record.workload for record in first if record.seconds is not None}
     best: dict[str, float] = {}
-    curve = []
+    for record in first:
+        if record.seconds is not None:
+            best.setdefault(record.workload, record.seconds)
+    total = sum(calls[key] * seconds for key, seconds in best.items())
+    curve = [(1, total)] if best else []
     for trial, record in enumerate(first, 1):
-        if record.seconds is None:
-            continue
-        known = best.get(record.workload)
-        if known is None or record.seconds < known:
+        if record.seconds is not None and record.seconds < best[record.workload]:
+            total -= calls[record.workload] * (best[record.workload] - record.seconds)
             best[record.workload] = record.seconds
-            if best.keys() == wanted:
-                curve.append((trial, sum(calls[key] * s for key, s in best.items())))
+            curve.append((trial, total))
     if curve:
-        curve.append((len(first), curve[-1][1]))
+        curve.append((len(first), total))
     step = -(-len(curve) // POINTS) or 1
     runs = tuple(
         (run.id, run.started, run.trials_done, "finished" if run.finished else "unfinished")

@@ -159,16 +159,15 @@ class Tuning(ReportSection):
         if known is None or len(known.curve) < 2:
             return ""
         top = max(seconds for _, seconds in known.curve) * 1e3
-        low = min(trial for trial, _ in known.curve)
         chart = Chart(
-            Axis(max(1, low), max(low + 1, known.trials), "trials", True),
+            Axis(1, max(2, known.trials), "trials", True),
             Axis(0.0, top * 1.05, "sum of the tasks, ms"),
             "the time of the whole model over the trials",
         )
         chart.line([(t, seconds * 1e3) for t, seconds in known.curve], "curve", steps=True)
         told = (
             f"{known.trials} candidates were measured. The curve is the sum over the tasks of "
-            "calls times the best first measurement, from when each task has one."
+            "calls times the best first measurement; a task that waits counts with its first."
         )
         runs = table(("run", "started (UTC)", "", "trials"),
                      [(run, begun, state, str(n)) for run, begun, n, state in known.runs],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from autotune.testing.cost_models import CostModelTestCase
     from autotune.testing.frontends import FrontendTestCase
     from autotune.testing.graph_spaces import GraphSpaceTestCase
+    from autotune.testing.report_sections import ReportSectionTestCase
     from autotune.testing.runner_contract import RunnerTestCase
     from autotune.testing.runners import AnalyticRunner
     from autotune.testing.samplers import SamplerTestCase
@@ -30,6 +31,7 @@ __all__ = [
     "CostModelTestCase",
     "FrontendTestCase",
     "GraphSpaceTestCase",
+    "ReportSectionTestCase",
     "RunnerTestCase",
     "SamplerTestCase",
     "SearchSpaceTestCase",
@@ -43,6 +45,7 @@ _HOMES = {
     "CostModelTestCase": "cost_models",
     "FrontendTestCase": "frontends",
     "GraphSpaceTestCase": "graph_spaces",
+    "ReportSectionTestCase": "report_sections",
     "RunnerTestCase": "runner_contract",
     "SamplerTestCase": "samplers",
     "SearchSpaceTestCase": "spaces",
