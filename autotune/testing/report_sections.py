@@ -64,7 +64,7 @@ def facts(model: str = "a model", kernel: str = "conv2d_add_relu") -> Facts:
         2e-5,
         1e-6,
         roof,
-        (entry, other),
+        entries,
         seen,
     )
     task = {
