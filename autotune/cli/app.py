@@ -14,6 +14,7 @@ from autotune.cli import (
     job,
     lock,
     profile,
+    recommend,
     report,
     reproduce,
     run,
@@ -36,6 +37,7 @@ app.command()(run.run)
 app.command()(bench.bench)
 app.command()(profile.profile)
 app.command()(report.report)
+app.command()(recommend.recommend)
 app.command()(check.check)
 app.command()(device.device)
 db.app.command()(verify.verify)

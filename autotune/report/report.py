@@ -141,7 +141,7 @@ def _history(path: Path, manifest: Mapping[str, Any]) -> History:
     if not path.exists():
         raise InputError(f"{path} does not exist: name the database that the artifact came from")
     target = from_fields(manifest["target"], "the target of the artifact")
-    with open_database(path) as database:
+    with open_database(path, create=False, read_only=True) as database:
         return history(database, manifest["model"]["digest"], target.digest)
 
 

@@ -1,0 +1,66 @@
+"""`autotune recommend`: which of the targets that were tuned for to run a model on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from autotune.cli.console import milliseconds, print_json, table
+from autotune.cli.options import DATABASE, DatabaseOption, JsonOption
+from autotune.errors import InputError
+
+
+def recommend(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Its name in the database, or its digest.")
+    ],
+    db: DatabaseOption = DATABASE,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET=0.17",
+            help="Of an hour of a machine: its CPU, device key or target digest; once for each.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the targets in the database for MODEL: latency, throughput and cost."""
+    from autotune.recommendation import recommend as run
+
+    found = run(model, db, prices(price or ()))
+    if as_json:
+        print_json([asdict(entry) for entry in found])
+        return
+    rows = [
+        (
+            entry.cpu + (f" ({entry.device})" if entry.device else ""),
+            entry.target[:12],
+            f"{entry.threads} of {entry.cores}",
+            milliseconds(entry.seconds),
+            f"{entry.per_core:.1f}",
+            "" if entry.cost is None else f"{entry.cost:.4g}",
+            f"{entry.tuned} of {entry.tasks}",
+        )
+        for entry in found
+    ]
+    columns = ("target", "digest", "threads", "ms", "inferences/s a core", "cost of a million",
+               "tasks tuned")  # fmt: skip
+    table(f"{model}, by the records of its tasks", columns, rows, texts=("digest",))
+
+
+def prices(given: Iterable[str]) -> dict[str, float]:
+    """``TARGET=0.17`` entries by target. Raises ``InputError``."""
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not name or not 0 <= number < float("inf"):
+            raise InputError(f"--price {text} is no price of an hour: write it as 'AMD EPYC=0.17'")
+        found[name] = number
+    return found
