@@ -150,6 +150,9 @@ def _ended(code: int | None) -> str:
 
 def main(lines: Sequence[str] | Any = sys.stdin) -> None:
     """Answer requests, one JSON object a line, until there are no more."""
+    from autotune.lean import without_torch
+
+    without_torch()
     import tvm  # noqa: F401
 
     import autotune.bench.compare

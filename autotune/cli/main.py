@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with prompt_exit(KEPT, interruption):
             from autotune.cli.app import app
+            from autotune.lean import without_torch
 
+            without_torch()
             app(args=None if arguments is None else list(arguments), prog_name="autotune")
     except Interrupted as error:
         _leave(str(error))

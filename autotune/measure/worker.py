@@ -114,7 +114,9 @@ def _end_orphans(spared: set[int] | None) -> None:
 
 def _prepare(plugins: list[str]) -> None:
     from autotune.compiler import light_import
+    from autotune.lean import without_torch
 
+    without_torch()
     light_import()
     from tvm import relax  # noqa: F401  (loaded once, for every worker)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -41,6 +43,22 @@ def autotune(
     if check:
         assert done.returncode == 0, f"exit {done.returncode}: {done.stderr}\n{done.stdout}"
     return done
+
+
+def refused(*words: Any, folder: Path | None = None) -> str:
+    """The sentence with which a command refuses ``words``: run here, where a process takes long."""
+    from autotune.cli.main import main
+
+    said = io.StringIO()
+    around = contextlib.nullcontext() if folder is None else contextlib.chdir(folder)
+    with around, contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            main([str(word) for word in words])
+        except SystemExit as end:
+            assert end.code == 2, (words, end.code, said.getvalue())
+    last = said.getvalue().splitlines()[-1]
+    assert last.startswith("autotune: "), said.getvalue()
+    return last
 
 
 def model(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.artifacts import contents, manifest
-from tests.end_to_end.models import ENVIRONMENT, autotune, cnn, command, transformer
+from tests.end_to_end.models import ENVIRONMENT, autotune, cnn, command, refused, transformer
 
 MODELS: dict[str, Callable[[Path], Path]] = {"convolutional": cnn, "transformer": transformer}
 
@@ -77,6 +77,7 @@ def test_two_builds_in_other_places_by_other_users_are_the_same_bytes(made: Made
     assert digests[0] == digests[1] == contents(made.artifact)
 
 
+@only_convolutional
 def test_reproduce_proves_it_and_names_the_records(made: Made) -> None:
     tasks = manifest(made.artifact)["tasks"]
     tuned = [task for task in tasks if task["source"] == "record"]
@@ -86,7 +87,6 @@ def test_reproduce_proves_it_and_names_the_records(made: Made) -> None:
     proof = ("reproduce", made.artifact, "--model", made.model)
     done = autotune(*proof, "--db", made.database)
     assert manifest(made.artifact)["files"]["lib.so"]["sha256"] in done.stdout
-    assert json.loads(autotune(*proof, "--db", made.database, "--json").stdout)["same"]
 
 
 @only_convolutional
@@ -99,6 +99,7 @@ def test_better_records_that_came_later_do_not_matter(made: Made, tmp_path: Path
     autotune("reproduce", made.artifact, "--model", made.model, "--db", database)
 
 
+@only_convolutional
 def test_a_lock_file_takes_the_place_of_the_database(made: Made, tmp_path: Path) -> None:
     words = ("lock", made.model, "--threads", 2, "--db", made.database, "--output")
     autotune(*words, made.lock)
@@ -107,7 +108,8 @@ def test_a_lock_file_takes_the_place_of_the_database(made: Made, tmp_path: Path)
     # It says the target as well, threads included.
     autotune("compile", made.model, "--lock", made.lock, "--output", tmp_path / "artifact")
     assert contents(tmp_path / "artifact") == contents(made.artifact)
-    autotune("reproduce", made.artifact, "--model", made.model, "--lock", made.lock)
+    proof = ("reproduce", made.artifact, "--model", made.model, "--lock", made.lock)
+    assert json.loads(autotune(*proof, "--json").stdout)["same"]
     steps = [line for line in made.lock.read_text().splitlines() if '\\"GetLoops\\"' in line]
     assert steps and all(line.count('\\"GetLoops\\"') == 1 for line in steps)
 
@@ -147,8 +149,5 @@ def test_wrong_use_is_a_sentence(made: Made, tmp_path: Path) -> None:
         ((*compiling, "--lock", made.lock, "--threads", 1), "threads"),
         ((*compiling, "--lock", made.lock, "--target", "aarch64"), "aarch64"),
     ):
-        done = autotune(*words, check=False)
-        assert done.returncode == 2, words
-        assert part in done.stderr and "Traceback" not in done.stderr, (words, done.stderr)
-        assert done.stderr.splitlines()[-1].startswith("autotune: "), done.stderr
+        assert part in refused(*words), words
     assert not (tmp_path / "out").exists()
