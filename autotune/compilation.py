@@ -24,9 +24,13 @@ from autotune.steps import (
 from search_spaces.task import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from autotune.artifact.lock import Lock
+    from autotune.artifact.manifest import ChosenSchedule
     from autotune.artifact.reproduce import Reproduction
     from autotune.frontends.base import ImportedModel
+    from autotune.graph.model import FusedModel
     from search_spaces.graph.base import Choices
 
 
@@ -82,9 +86,13 @@ def compile(
     def choices(imported: ImportedModel) -> Choices | None:
         return locked.graph if locked else kept_choices(database, imported, resolved)
 
-    imported, import_check, fused = prepared(source, input_shapes, resolved, status, choices)
-    schedules = locked.schedules if locked is not None else best_schedules(fused, database)
-    return built(imported, import_check, fused, schedules, output, status)
+    def schedules(fused: FusedModel) -> Mapping[str, ChosenSchedule]:
+        return locked.schedules if locked is not None else best_schedules(fused, database)
+
+    imported, import_check, fused = prepared(
+        source, input_shapes, resolved, status, choices, schedules
+    )
+    return built(imported, import_check, fused, schedules(fused), output, status)
 
 
 def lock(
@@ -163,7 +171,7 @@ def reproduce(
     check_choices(choices, str(artifact))
     try:
         imported, import_check, fused = prepared(
-            source, shapes, made_for, status, lambda _: choices
+            source, shapes, made_for, status, lambda _: choices, lambda _: schedules
         )
     except InputError as error:
         raise InputError(f"{artifact} was not made from {told(source)}: {error}") from error

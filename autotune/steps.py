@@ -103,10 +103,13 @@ def prepared(
     target: Target,
     status: Status | None,
     choices: Callable[[ImportedModel], Choices | None] | None = None,
+    schedules: Callable[[FusedModel], Mapping[str, ChosenSchedule]] | None = None,
 ) -> tuple[ImportedModel, ImportCheck, FusedModel]:
     """The model inside the house: imported, compared with the original, fused.
 
     ``choices`` finds those for its graph; the default ones are taken where there are none.
+    ``schedules`` finds those to compare with, which saves ``built`` the work where it is given the
+    same.
     """
     from autotune.frontends import import_model
     from autotune.frontends.verify import Disagreement
@@ -116,7 +119,7 @@ def prepared(
     failure: ModelError | None = None
     while imported is not None:
         try:
-            return _compared(imported, target, status, choices)
+            return _compared(imported, target, status, choices, schedules)
         except ModelError as error:
             # The first cure is the one that speaks of what the user exported.
             failure = failure or error
@@ -130,6 +133,7 @@ def _compared(
     target: Target,
     status: Status | None,
     choices: Callable[[ImportedModel], Choices | None] | None,
+    schedules: Callable[[FusedModel], Mapping[str, ChosenSchedule]] | None,
 ) -> tuple[ImportedModel, ImportCheck, FusedModel]:
     """``imported`` fused, and compared with its original. Raises ``ModelError``."""
     from autotune.frontends import verify_import
@@ -148,9 +152,10 @@ def _compared(
         return imported, verify_import(imported), fused
     from autotune.artifact.build import runnable
 
+    known = {} if schedules is None else schedules(fused)
     try:
-        # Fused and scheduled by default: seconds, where the plain module takes a minute.
-        return imported, verify_import(imported, lambda _: runnable(fused)), fused
+        # Fused and scheduled: seconds, where the plain module takes a minute.
+        return imported, verify_import(imported, lambda _: runnable(fused, known)), fused
     except ModelError:
         # Whose fault is it? The import alone, compiled without anything of ours, decides.
         return imported, verify_import(imported), fused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,20 +57,11 @@ def build(
     directory cannot be written or nothing can link.
     """
     output = Path(output)
-    compiler = shlex.join(linker(fused.target.triple))  # before minutes of work
+    linker(fused.target.triple)  # says what is missing before minutes of work
     spoilt: Refused = {key: dict(names) for key, names in (refused or {}).items()}
     with replacing(output) as draft:
         executable, tasks = _compiled(fused, schedules, spoilt, safe)
-        objects = draft / "objects"
-        objects.mkdir()
-        executable.export_library(
-            str(draft / LIBRARY), fcompile=link, compiler=compiler, workspace_dir=str(objects)
-        )
-        for file in objects.iterdir():
-            file.unlink()
-        objects.rmdir()
-        library = draft / LIBRARY
-        library.chmod(0o644)
+        library = _export(executable, draft, fused.target)
         manifest = Manifest(
             model={"name": fused.name, "digest": fused.digest},
             inputs=fused.inputs,
@@ -98,6 +90,10 @@ def executable(
     return _compiled(fused, schedules, {}, safe)[0]
 
 
+_kept: list[tuple[FusedModel, Mapping[str, ChosenSchedule], Any]] = []
+"""What ``runnable`` made last: what was compared with the original is what ``build`` writes."""
+
+
 def runnable(
     fused: FusedModel, schedules: Mapping[str, ChosenSchedule] | None = None
 ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -110,7 +106,13 @@ def runnable(
     import tvm
     from tvm.relax import VirtualMachine
 
-    machine = VirtualMachine(executable(fused, schedules or {}), tvm.cpu())
+    spoilt: Refused = {}
+    made = _compiled(fused, schedules or {}, spoilt, safe=False)
+    _kept[:] = [] if spoilt else [(fused, dict(schedules or {}), made)]
+    # From a library, as it is written: an executable that was linked in this process makes another.
+    with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
+        library = _export(made[0], Path(folder), fused.target)
+        machine = VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
         given = [tvm.runtime.tensor(np.asarray(inputs[s.name], order="C")) for s in fused.inputs]
@@ -121,10 +123,29 @@ def runnable(
     return run
 
 
+def _export(executable: Any, folder: Path, target: Target) -> Path:
+    """The library that is made of ``executable``, and nothing else, in ``folder``."""
+    library, objects = folder / LIBRARY, folder / "objects"
+    objects.mkdir()
+    compiler = shlex.join(linker(target.triple))
+    executable.export_library(
+        str(library), fcompile=link, compiler=compiler, workspace_dir=str(objects)
+    )
+    for file in objects.iterdir():
+        file.unlink()
+    objects.rmdir()
+    library.chmod(0o644)
+    return library
+
+
 def _compiled(
     fused: FusedModel, schedules: Mapping[str, ChosenSchedule], spoilt: Refused, safe: bool
 ) -> tuple[Any, tuple[TaskEntry, ...]]:
     """The Relax executable and how each task was compiled."""
+    kept = [made for of, by, made in _kept if of is fused and by == schedules]
+    _kept.clear()
+    if kept and not (spoilt or safe):
+        return kept[0]  # type: ignore[no-any-return]
     while True:
         module, tasks = _with_schedules(fused, schedules, spoilt)
         try:

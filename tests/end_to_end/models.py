@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import subprocess
 import sys
@@ -46,18 +44,11 @@ def autotune(
 
 
 def refused(*words: Any, folder: Path | None = None) -> str:
-    """The sentence with which a command refuses ``words``: run here, where a process takes long."""
-    from autotune.cli.main import main
-
-    said = io.StringIO()
-    around = contextlib.nullcontext() if folder is None else contextlib.chdir(folder)
-    with around, contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            main([str(word) for word in words])
-        except SystemExit as end:
-            assert end.code == 2, (words, end.code, said.getvalue())
-    last = said.getvalue().splitlines()[-1]
-    assert last.startswith("autotune: "), said.getvalue()
+    """The sentence with which a command refuses ``words``."""
+    done = autotune(*words, folder=folder, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, (words, done.stderr)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("autotune: "), done.stderr
     return last
 
 
