@@ -48,14 +48,10 @@ class Summary(ReportSection):
                 rows.append((name, ms(taken.p50), ms(taken.p95), ms(taken.p99), told, error))
             columns = ("engine", "p50 ms", "p95 ms", "p99 ms", "time / ours (95 %)", "difference")
             timed = table(columns, rows)
-        gained = ""
-        if facts.before is not None:
-            times = facts.before.wall / facts.profile.wall
-            gained = f" Default schedules take {times:.2f} times as long."
         tail = paragraph(
             f"{facts.manifest['model']['name']} on {facts.profile.cpu}, {facts.profile.threads} "
             f"threads. Loading and calling it adds {facts.memory / 2**20:.1f} MiB to a process at "
-            f"its peak; it takes {facts.size / 2**20:.1f} MiB on disk.{gained}"
+            f"its peak; it takes {facts.size / 2**20:.1f} MiB on disk."
         )
         return timed + tail
 
@@ -125,6 +121,8 @@ class Kernels(ReportSection):
             f"One inference takes {ms(profile.wall)} ms: kernels {ms(profile.kernels)}, runtime "
             f"{ms(profile.runtime)}, rest {ms(profile.rest)}."
         )
+        if before:
+            told += " Default schedules were timed after it, not in turns with it."
         return table(columns, rows, texts=2) + paragraph(told)
 
     def _row(

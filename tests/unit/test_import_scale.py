@@ -1,4 +1,4 @@
-"""How far an import may be from its original: of what an output can be, on all samples together."""
+"""How far an import may be from its original: of what an output is on plain inputs, at least."""
 
 from __future__ import annotations
 
