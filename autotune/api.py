@@ -194,9 +194,10 @@ def tune(
 
         made = RayRunner(resolved, ray, plan=plan_of_timing, cores=cores, status=status)
     with made as measurer:
-        imported, import_check, fused = prepared(
+        ready = prepared(
             source, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
         )
+        imported, fused = ready.imported, ready.fused
 
         from autotune.frontends.sampling import sample_inputs
         from autotune.search.loop import tune_tasks
@@ -250,8 +251,8 @@ def tune(
     compiled = None
     if output is not None and summary.stopped != "interrupted":
         schedules = best_schedules(fused, database)
-        compiled = built(imported, import_check, fused, schedules, output, status)
-    return TuneResult(summary, import_check, compiled, untunable, outcome)
+        compiled = built(replace(ready, fused=fused, schedules=schedules), output, status)
+    return TuneResult(summary, ready.check, compiled, untunable, outcome)
 
 
 def verify(

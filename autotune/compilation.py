@@ -89,10 +89,8 @@ def compile(
     def schedules(fused: FusedModel) -> Mapping[str, ChosenSchedule]:
         return locked.schedules if locked is not None else best_schedules(fused, database)
 
-    imported, import_check, fused = prepared(
-        source, input_shapes, resolved, status, choices, schedules
-    )
-    return built(imported, import_check, fused, schedules(fused), output, status)
+    ready = prepared(source, input_shapes, resolved, status, choices, schedules)
+    return built(ready, output, status)
 
 
 def lock(
@@ -120,9 +118,10 @@ def lock(
     source = source_of(model, example_inputs)
     resolved = resolved_target(target, threads, key)
     _check_readable(database)
-    _, _, fused = prepared(
+    ready = prepared(
         source, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
     )
+    fused = ready.fused
     versions = installed(PACKAGES | dict(fused.packages))
     made = lock_of(fused, best_schedules(fused, database), versions)
     with replacing(Path(output)) as file:
@@ -170,19 +169,17 @@ def reproduce(
     choices = manifest["graph"].get("spaces", {})
     check_choices(choices, str(artifact))
     try:
-        imported, import_check, fused = prepared(
-            source, shapes, made_for, status, lambda _: choices, lambda _: schedules
-        )
+        ready = prepared(source, shapes, made_for, status, lambda _: choices, lambda _: schedules)
     except InputError as error:
         raise InputError(f"{artifact} was not made from {told(source)}: {error}") from error
-    if fused.digest != manifest["model"]["digest"]:
+    if ready.fused.digest != manifest["model"]["digest"]:
         raise InputError(
             f"{artifact} was not made from {told(source)}, or not as it is now: its digest is "
-            f"{manifest['model']['digest'][:12]}, and that of the file {fused.digest[:12]}"
+            f"{manifest['model']['digest'][:12]}, and that of the file {ready.fused.digest[:12]}"
         )
     with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
         again = Path(folder) / "artifact"
-        built(imported, import_check, fused, schedules, again, status)
+        built(ready, again, status)
         return compare(Path(artifact), again)
 
 

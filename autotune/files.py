@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are complete."""
+"""Files that appear under their name only when they are complete, and where to keep some."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import IO
 
 from autotune.errors import InputError
+
+
+def user_cache(name: str) -> Path:
+    """A folder for what can be made again: below ``$XDG_CACHE_HOME``, or else ``~/.cache``."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "autotune" / name
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from autotune.errors import ArtifactError, InputError, ModelError, TargetError
 from search_spaces.task import Target
 
 if TYPE_CHECKING:
+    from autotune.artifact.build import Compiled
     from autotune.artifact.manifest import ChosenSchedule, Manifest
     from autotune.frontends import ImportCheck
     from autotune.frontends.base import ImportedModel
@@ -44,6 +45,21 @@ class CompileResult:
     def summary(self) -> str:
         """One line: "41 of 44 tasks tuned, 3 default"."""
         return self.manifest.summary
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model inside the house: imported, compared with the original, fused.
+
+    ``schedules`` are those it is to be compiled with. ``compiled`` is what they make, where that
+    was compared and is right; None elsewhere.
+    """
+
+    imported: ImportedModel
+    check: ImportCheck
+    fused: FusedModel
+    schedules: Mapping[str, ChosenSchedule] = field(default_factory=dict)
+    compiled: Compiled | None = None
 
 
 def resolved_target(target: str | Target, threads: int | None, key: str = "") -> Target:
@@ -104,12 +120,12 @@ def prepared(
     status: Status | None,
     choices: Callable[[ImportedModel], Choices | None] | None = None,
     schedules: Callable[[FusedModel], Mapping[str, ChosenSchedule]] | None = None,
-) -> tuple[ImportedModel, ImportCheck, FusedModel]:
-    """The model inside the house: imported, compared with the original, fused.
+) -> Prepared:
+    """The model inside the house.
 
     ``choices`` finds those for its graph; the default ones are taken where there are none.
-    ``schedules`` finds those to compare with, which saves ``built`` the work where it is given the
-    same.
+    ``schedules`` finds those to compile it with: what they make is compared with the original then,
+    and ``built`` has only to write it.
     """
     from autotune.frontends import import_model
     from autotune.frontends.verify import Disagreement
@@ -134,7 +150,7 @@ def _compared(
     status: Status | None,
     choices: Callable[[ImportedModel], Choices | None] | None,
     schedules: Callable[[FusedModel], Mapping[str, ChosenSchedule]] | None,
-) -> tuple[ImportedModel, ImportCheck, FusedModel]:
+) -> Prepared:
     """``imported`` fused, and compared with its original. Raises ``ModelError``."""
     from autotune.frontends import verify_import
     from autotune.frontends.verify import naive_build
@@ -148,17 +164,21 @@ def _compared(
         naive_build(imported)  # if TVM alone cannot compile it either, that is what is told
         raise
     tell(status, "comparing the import with the original model")
-    if not _runs_here(target):
-        return imported, verify_import(imported), fused
-    from autotune.artifact.build import runnable
-
     known = {} if schedules is None else schedules(fused)
+    if not _runs_here(target):
+        return Prepared(imported, verify_import(imported), fused, known)
+    from autotune.artifact.build import compiled, runnable
+
+    made: Compiled | None = None
     try:
         # Fused and scheduled: seconds, where the plain module takes a minute.
-        return imported, verify_import(imported, lambda _: runnable(fused, known)), fused
+        if schedules is not None:
+            made = compiled(fused, known)
+        run = runnable(fused) if made is None else made.runnable()
+        return Prepared(imported, verify_import(imported, lambda _: run), fused, known, made)
     except ModelError:
         # Whose fault is it? The import alone, compiled without anything of ours, decides.
-        return imported, verify_import(imported), fused
+        return Prepared(imported, verify_import(imported), fused, known)
     except Exception:
         verify_import(imported)
         raise
@@ -175,14 +195,7 @@ def best_schedules(fused: FusedModel, database: str | Path | None) -> dict[str, 
         return chosen_from(opened, fused)
 
 
-def built(
-    imported: ImportedModel,
-    import_check: ImportCheck,
-    fused: FusedModel,
-    schedules: Mapping[str, ChosenSchedule],
-    output: str | Path,
-    status: Status | None,
-) -> CompileResult:
+def built(prepared: Prepared, output: str | Path, status: Status | None) -> CompileResult:
     """Compile and compare with the original. What computes something else is never written.
 
     LLVM is known to miscompile some kernels for wide vectors, and defaults were not measured: if
@@ -190,6 +203,8 @@ def built(
     """
     from autotune.artifact.build import build
 
+    imported, fused, made = prepared.imported, prepared.fused, prepared.compiled
+    schedules = prepared.schedules
     ways: list[tuple[Mapping[str, ChosenSchedule], bool]] = [(schedules, False), (schedules, True)]
     if schedules:
         ways.append(({}, True))
@@ -206,13 +221,20 @@ def built(
 
         try:
             manifest = build(
-                fused, chosen, output, safe=safe, notes=notes, check=compare if runs_here else None
+                fused,
+                chosen,
+                output,
+                safe=safe,
+                made=made,
+                notes=notes,
+                check=compare if runs_here else None,
             )
         except ModelError as error:
+            made = None
             notes.append(f"a first build was discarded: {error}")
             tell(status, f"the compiled model is wrong and is built again more carefully: {error}")
             continue
-        return CompileResult(Path(output), manifest, import_check, checks[-1] if checks else None)
+        return CompileResult(Path(output), manifest, prepared.check, checks[-1] if checks else None)
     raise ArtifactError(
         f"{fused.name} cannot be compiled to something that agrees with the original, so nothing "
         f"was written; please report the model ({notes[-1]})"

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from autotune.files import user_cache
+
 Shapes = dict[str, tuple[int, ...]]
 
 OCR = {
@@ -34,7 +36,7 @@ def model(name: str, directory: Path | None = None) -> tuple[Path, Shapes]:
     """
     if name not in (*NAMES, LONG):
         raise KeyError(f"no benchmark model {name!r}; there are {', '.join(NAMES)}")
-    directory = directory or _cache()
+    directory = directory or user_cache("models")
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.onnx"
     if not path.exists():
@@ -43,11 +45,6 @@ def model(name: str, directory: Path | None = None) -> tuple[Path, Shapes]:
         _maker(name)(draft)
         draft.replace(path)
     return path, {"x": OCR[name][1]} if name in OCR else {}
-
-
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "autotune" / "models"
 
 
 def _package(name: str, install: str) -> Path:

@@ -86,9 +86,9 @@ def examine(case: Case, folder: Path) -> tuple[str, str, str]:
     path.write_bytes(case.model.SerializeToString())
     stage = ""
     try:
-        imported, _, fused = prepared(path, None, target, None)
-        stage = imported.stage
-        run = runnable(fused)
+        ready = prepared(path, None, target, None)
+        imported, stage = ready.imported, ready.imported.stage
+        run = runnable(ready.fused)
         verify_import(imported, lambda _: run, seed=1)
     except UserError as error:
         return REFUSED, stage, str(error).replace(str(path), "the model")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from autotune.errors import InputError, UserError
 from benchmarks.latency import write_json
-from benchmarks.machine import describe
+from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import NAMES, model
 from benchmarks.options import several
 
@@ -21,31 +21,47 @@ AIM = 0.05
 """Of the wall time: how far the parts may be from it."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; exits with 1 where a profile does not add up."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default="squeezenet,resnet50,det")
-    parser.add_argument("--seconds", default=10.0, type=float, help="of each model")
-    parser.add_argument("--output", default=Path("build/profile.json"), type=Path)
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; raises ``InputError`` where argparse does not end it."""
+    parser = argparse.ArgumentParser(prog="benchmarks.profile", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--models", default="squeezenet,resnet50,det", help="by commas (default: %(default)s)")
+    add("--seconds", type=float, default=10.0, help="of profiling a model (default: %(default)s)")
+    add("--work", type=Path, default=Path("build/profile"), help="folder (%(default)s)")
+    add("--json", type=Path, default=Path("build/profile.json"), help="(%(default)s)")
     options = parser.parse_args(arguments)
+    options.models = several(options.models, NAMES, "benchmark model")
+    if options.seconds <= 0:
+        raise InputError("--seconds must be more than 0")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 done, 1 a profile does not add up, 2 wrong use."""
     try:
-        return _run(options)
+        options = parse(arguments)
+        with Others() as others:
+            found = measured(options)
     except UserError as error:
         print(f"benchmarks.profile: {error}", file=sys.stderr)
         return 2
+    content = {"benchmark": "profile", **describe(), "settings": settings_of(options)}
+    content |= {"aim": AIM, "busy_cores_of_others": others.cores, "models": found}
+    write_json(options.json, content)
+    return int(any(abs(entry["rest"]) > AIM for entry in found.values()))
 
 
-def _run(options: argparse.Namespace) -> int:
+def measured(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """By model, its times and what the kernels leave of them, with default schedules."""
     import autotune
     from autotune.profile import profile
 
-    if options.seconds <= 0:
-        raise InputError("--seconds must be more than 0")
+    options.work.mkdir(parents=True, exist_ok=True)
     found = {}
-    for name in several(options.models, NAMES, "benchmark model"):
+    for name in options.models:
         path, shapes = model(name)
-        artifact = options.output.parent / "profile" / name
-        artifact.parent.mkdir(parents=True, exist_ok=True)
+        artifact = options.work / name
         autotune.compile(path, shapes, output=artifact)
         taken = profile(artifact, seconds=options.seconds)
         off = taken.rest / taken.wall
@@ -61,8 +77,7 @@ def _run(options: argparse.Namespace) -> int:
             f"{name}: {taken.wall * 1e3:.3f} ms, kernels {taken.kernels / taken.wall:.1%}, "
             f"runtime {taken.runtime / taken.wall:.1%}, rest {off:+.1%}"
         )
-    write_json(options.output, {"machine": describe(), "aim": AIM, "models": found})
-    return int(any(abs(entry["rest"]) > AIM for entry in found.values()))
+    return found
 
 
 if __name__ == "__main__":

@@ -82,8 +82,8 @@ def tasks_of(name: str, target: Any) -> list[Any]:
     from search_spaces.registry import schedulable
 
     path, shapes = model(name)
-    _, _, fused = prepared(path, shapes, target, None)
-    return [task for task in fused.tasks if schedulable(task, target)]
+    tasks = prepared(path, shapes, target, None).fused.tasks
+    return [task for task in tasks if schedulable(task, target)]
 
 
 def run(options: argparse.Namespace, content: dict[str, Any]) -> None:

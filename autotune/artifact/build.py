@@ -6,7 +6,7 @@ import logging
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,32 @@ PACKAGES = {
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """``fused`` with ``schedules``, ready to be compared first and then written by ``build``."""
+
+    fused: FusedModel
+    schedules: Mapping[str, ChosenSchedule]
+    executable: Any = field(repr=False)
+    tasks: tuple[TaskEntry, ...] = field(repr=False)
+
+    def runnable(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """As the function ``runnable``, and the executable stays as it is.
+
+        One that is linked in this process would be written with other bytes.
+        """
+        import tvm
+
+        with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
+            library = _export(self.executable, Path(folder), self.fused.target)
+            return _running(self.fused, tvm.runtime.load_module(str(library)))
+
+
+def compiled(fused: FusedModel, schedules: Mapping[str, ChosenSchedule]) -> Compiled:
+    """Compile ``fused`` once, for a comparison and for ``build``; arguments as there."""
+    return Compiled(fused, schedules, *_compiled(fused, schedules, {}, safe=False))
+
+
 def build(
     fused: FusedModel,
     schedules: Mapping[str, ChosenSchedule],
@@ -43,6 +69,7 @@ def build(
     *,
     refused: Mapping[str, Mapping[str, str]] | None = None,
     safe: bool = False,
+    made: Compiled | None = None,
     notes: Sequence[str] = (),
     check: Callable[[Path], None] | None = None,
 ) -> Manifest:
@@ -51,7 +78,8 @@ def build(
     ``schedules`` holds the schedule of each tuned task by workload key; the others get the default
     of their search space. Where a schedule does not apply or does not compile the next best takes
     its place, and the manifest says so. ``refused`` holds what must not be used (see ``Refused``);
-    ``safe`` keeps LLVM's optimiser at its lowest useful level; ``notes`` are kept in the manifest.
+    ``safe`` keeps LLVM's optimiser at its lowest useful level; ``made`` is what ``compiled``
+    made of the same arguments, where it was asked before; ``notes`` are kept in the manifest.
     ``check`` is given the finished directory before it takes its place; if it raises, nothing is
     written. From equal arguments the same bytes are written. Raises ``ArtifactError`` where the
     directory cannot be written or nothing can link.
@@ -60,7 +88,10 @@ def build(
     linker(fused.target.triple)  # says what is missing before minutes of work
     spoilt: Refused = {key: dict(names) for key, names in (refused or {}).items()}
     with replacing(output) as draft:
-        executable, tasks = _compiled(fused, schedules, spoilt, safe)
+        if made is not None:
+            executable, tasks = made.executable, made.tasks
+        else:
+            executable, tasks = _compiled(fused, schedules, spoilt, safe)
         library = _export(executable, draft, fused.target)
         manifest = Manifest(
             model={"name": fused.name, "digest": fused.digest},
@@ -90,10 +121,6 @@ def executable(
     return _compiled(fused, schedules, {}, safe)[0]
 
 
-_kept: list[tuple[FusedModel, Mapping[str, ChosenSchedule], Any]] = []
-"""What ``runnable`` made last: what was compared with the original is what ``build`` writes."""
-
-
 def runnable(
     fused: FusedModel, schedules: Mapping[str, ChosenSchedule] | None = None
 ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -102,17 +129,16 @@ def runnable(
     Tasks without a schedule get their default. For a comparison before anything is written or
     tuned; an artifact is made by ``build``.
     """
+    return _running(fused, executable(fused, schedules or {}))
+
+
+def _running(fused: FusedModel, program: Any) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """``program``, an executable or a library of ``fused``: arrays by name to arrays by name."""
     import numpy as np
     import tvm
     from tvm.relax import VirtualMachine
 
-    spoilt: Refused = {}
-    made = _compiled(fused, schedules or {}, spoilt, safe=False)
-    _kept[:] = [] if spoilt else [(fused, dict(schedules or {}), made)]
-    # From a library, as it is written: an executable that was linked in this process makes another.
-    with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
-        library = _export(made[0], Path(folder), fused.target)
-        machine = VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
+    machine = VirtualMachine(program, tvm.cpu())
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
         given = [tvm.runtime.tensor(np.asarray(inputs[s.name], order="C")) for s in fused.inputs]
@@ -142,10 +168,6 @@ def _compiled(
     fused: FusedModel, schedules: Mapping[str, ChosenSchedule], spoilt: Refused, safe: bool
 ) -> tuple[Any, tuple[TaskEntry, ...]]:
     """The Relax executable and how each task was compiled."""
-    kept = [made for of, by, made in _kept if of is fused and by == schedules]
-    _kept.clear()
-    if kept and not (spoilt or safe):
-        return kept[0]  # type: ignore[no-any-return]
     while True:
         module, tasks = _with_schedules(fused, schedules, spoilt)
         try:

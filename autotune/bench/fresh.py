@@ -117,14 +117,13 @@ def _peak(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _loaded(request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The artifacts, loaded in the order in which they are named, and inputs for all of them."""
-    from autotune.frontends.base import TensorSpec
+    from autotune.bench.compare import specs_of
     from autotune.frontends.sampling import random_inputs
     from autotune.runtime import load
 
     models = {name: load(at, request["threads"]) for name, at in request["artifacts"].items()}
     first = next(iter(models.values()))
-    specs = [TensorSpec(**e | {"shape": tuple(e["shape"])}) for e in first.manifest["inputs"]]
-    return models, random_inputs(specs, request["seed"])
+    return models, random_inputs(specs_of(first), request["seed"])
 
 
 def _memory(name: str) -> int:

@@ -56,6 +56,21 @@ def share(option: str, text: str) -> float:
     return number
 
 
+def prices(given: Iterable[str]) -> dict[str, float]:
+    """``TARGET=0.17`` entries by target. Raises ``InputError``."""
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not name or not 0 <= number < float("inf"):
+            raise InputError(f"--price {text} is no price of an hour: write it as 'AMD EPYC=0.17'")
+        found[name] = number
+    return found
+
+
 def _pair(text: str, example: str) -> tuple[str, str]:
     # At the last "=": names may contain one, shapes and most file names do not.
     name, equals, value = text.rpartition("=")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from autotune.cli import parsing
 from autotune.cli.console import milliseconds, print_json, table
 from autotune.cli.options import DATABASE, DatabaseOption, JsonOption
-from autotune.errors import InputError
 
 
 def recommend(
@@ -30,7 +29,7 @@ def recommend(
     """Rank the targets in the database for MODEL: latency, throughput and cost."""
     from autotune.recommendation import recommend as run
 
-    found = run(model, db, prices(price or ()))
+    found = run(model, db, parsing.prices(price or ()))
     if as_json:
         print_json([asdict(entry) for entry in found])
         return
@@ -49,18 +48,3 @@ def recommend(
     columns = ("target", "digest", "threads", "ms", "inferences/s a core", "cost of a million",
                "tasks tuned")  # fmt: skip
     table(f"{model}, by the records of its tasks", columns, rows, texts=("digest",))
-
-
-def prices(given: Iterable[str]) -> dict[str, float]:
-    """``TARGET=0.17`` entries by target. Raises ``InputError``."""
-    found: dict[str, float] = {}
-    for text in given:
-        name, _, value = text.rpartition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if not name or not 0 <= number < float("inf"):
-            raise InputError(f"--price {text} is no price of an hour: write it as 'AMD EPYC=0.17'")
-        found[name] = number
-    return found

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
-from autotune.files import replacing
+from autotune.files import replacing, user_cache
 from autotune.profile.roofline import Roof, measure
 from search_spaces.task import Target
 
 FORMAT = 1
 """Version of the files. One of another version is measured again."""
-
-
-def folder() -> Path:
-    """Where the roofs are: ``$XDG_CACHE_HOME/autotune/roofs``, by default below ``~/.cache``."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "autotune" / "roofs"
 
 
 def roof_of(target: Target, again: bool = False) -> Roof:
@@ -27,7 +20,7 @@ def roof_of(target: Target, again: bool = False) -> Roof:
     With ``again`` it is measured anew, and the better of both is kept at each point: what disturbs
     a machine only ever lowers a roof. Raises ``TargetError`` where it cannot be measured.
     """
-    path = folder() / f"{target.digest}.json"
+    path = user_cache("roofs") / f"{target.digest}.json"
     known = read(path)
     if known is not None and not again:
         return known

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune.errors import InputError
 from autotune.report.base import KIND, Facts
 
 if TYPE_CHECKING:
@@ -68,13 +67,12 @@ def gather(
     from autotune.bench import bench
     from autotune.bench.fresh import measuring
     from autotune.profile import profile
-    from autotune.runtime import load, read_manifest
+    from autotune.runtime import read_manifest
 
     tell = status or (lambda line: None)
     artifact = Path(artifact)
     manifest = read_manifest(artifact)
     known = None if database is None else _history(Path(database), manifest)
-    threads = threads or load(artifact).threads  # and it is what it says it is
     part = seconds / (3 if model is not None else 1)
     compared, before = None, None
     if model is not None:
@@ -84,8 +82,8 @@ def gather(
     profiled = profile(artifact, threads, seconds=part)
     if model is not None:
         tell("compiling with default schedules, and profiling that")
-        before = _default(Path(model), manifest, threads, part)
-    with measuring(threads) as process:
+        before = _default(Path(model), manifest, profiled.threads, part)
+    with measuring(profiled.threads) as process:
         memory = process.peak(artifact)
     return Facts(
         artifact=artifact,
@@ -108,7 +106,7 @@ def page(facts: Facts) -> str:
 
     from search_spaces.plugins import usable
 
-    sections = sorted(usable(KIND), key=lambda s: (s.name not in _ORDER, _place(s.name)))
+    sections = sorted(usable(KIND), key=lambda section: _place(section.name))
     shown = []
     for section in sections:
         try:
@@ -138,8 +136,6 @@ def _history(path: Path, manifest: Mapping[str, Any]) -> History:
     from autotune.report.history import history
     from autotune.target import from_fields
 
-    if not path.exists():
-        raise InputError(f"{path} does not exist: name the database that the artifact came from")
     target = from_fields(manifest["target"], "the target of the artifact")
     with open_database(path, create=False, read_only=True) as database:
         return history(database, manifest["model"]["digest"], target.digest)

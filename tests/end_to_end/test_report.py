@@ -46,7 +46,7 @@ def test_an_artifact_alone_is_enough(folder: Path) -> None:
 
 def test_what_is_missing_is_said_before_anything_is_measured(folder: Path) -> None:
     done = autotune("report", "tuned", "--db", "none.db", folder=folder, check=False)
-    assert done.returncode == 2 and "none.db does not exist" in done.stderr
+    assert done.returncode == 2 and "there is no tuning database at none.db" in done.stderr
     assert not (folder / "none.db").exists() and not (folder / "report.html").exists()
 
 

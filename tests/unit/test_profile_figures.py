@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from autotune.files import user_cache
 from autotune.profile import store
 from autotune.profile.observe import IDLE, Called, Observer, timeline
-from autotune.profile.profile import KernelProfile, Profile, judged
+from autotune.profile.profile import Profile, judged
 from autotune.profile.roofline import KIB, MIB, Roof
 from autotune.profile.trace import chrome_trace
+from autotune.testing.report_sections import facts
 from search_spaces.task import Target
 
 ROOF = Roof(1e11, ((256 * KIB, 1e11), (1 * MIB, 1e11), (256 * MIB, 2e10)), 5e-6)
@@ -90,35 +93,20 @@ def test_a_damaged_roof_is_measured_again(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(store, "measure", lambda target: ROOF)
-    store.folder().mkdir(parents=True)
-    (store.folder() / f"{TARGET.digest}.json").write_text(text)
+    (roofs := user_cache("roofs")).mkdir(parents=True)
+    (roofs / f"{TARGET.digest}.json").write_text(text)
     assert store.roof_of(TARGET) == ROOF
-    assert store.read(store.folder() / f"{TARGET.digest}.json") == ROOF
+    assert store.read(roofs / f"{TARGET.digest}.json") == ROOF
 
 
 def test_the_trace_holds_one_inference() -> None:
-    entry = KernelProfile(
-        name="conv2d",
-        arguments=("1x8x8x4 float32", "1x8x8x16 float32"),
-        functions=("fused_conv2d",),
-        workload="w",
-        calls=1,
-        seconds=5e-3,
-        low=5e-3,
-        high=5e-3,
-        share=0.5,
-        flops=1e6,
-        bytes=4096,
-        roof=0.5,
-        verdict="compute",
-        schedule="cpu.tiled",
-        origin="record",
-    )
+    made = facts(kernel="conv2d").profile.entries[0]
+    entry = replace(made, functions=("fused_conv2d",), calls=1)
     seen = timeline([(9e-3, calls(5e-3, 2e-6, 1e-3))])
     found = Profile("m", "cpu", 2, 1e-2, 1e-2, 1e-2, 6e-3, 0.0, 4e-3, 2e-6, ROOF, (entry,), seen)
     events = json.loads(json.dumps(chrome_trace(found)))["traceEvents"]
     timed = [event for event in events if event["ph"] == "X"]
-    assert [event["name"] for event in timed] == ["conv2d 1x8x8x16", IDLE, "add"]
+    assert [event["name"] for event in timed] == ["conv2d 1x8x8x32", IDLE, "add"]
     assert [event["cat"] for event in timed] == ["kernel", "runtime", "runtime"]
     assert timed[0]["ts"] == 0 and timed[0]["dur"] == pytest.approx(4998)
     assert timed[0]["args"]["schedule"] == "cpu.tiled"
