@@ -18,3 +18,9 @@ def seconds_of(text: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != plain:
         raise InputError(f"{text} is no duration: write it as 90s, 10m or 1h30m")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as milliseconds with three or four digits that mean something."""
+    value = seconds * 1e3
+    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"

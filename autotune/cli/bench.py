@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autotune.cli import parsing
-from autotune.cli.console import milliseconds, print_json, say, table
+from autotune.cli.console import print_json, say, table
 from autotune.cli.options import ArtifactArgument, JsonOption, ThreadsOption
+from autotune.durations import milliseconds
 
 if TYPE_CHECKING:
     from autotune.bench import BenchResult

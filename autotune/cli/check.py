@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autotune.cli import parsing
-from autotune.cli.console import milliseconds, print_json, say, table
+from autotune.cli.console import print_json, say, table
 from autotune.cli.options import ArtifactArgument, JsonOption
+from autotune.durations import milliseconds
 
 if TYPE_CHECKING:
     from autotune.bench.check import CheckResult

@@ -39,9 +39,3 @@ def table(
     for row in rows:
         made.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 120).print(made)
-
-
-def milliseconds(seconds: float) -> str:
-    """Seconds as milliseconds with three or four digits that mean something."""
-    value = seconds * 1e3
-    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"

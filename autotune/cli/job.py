@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autotune.cli.console import Interrupted, milliseconds, print_json, say, table
+from autotune.cli.console import Interrupted, print_json, say, table
 from autotune.cli.options import JsonOption
 from autotune.cli.progress import clock, reporter
+from autotune.durations import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autotune.cli import parsing
-from autotune.cli.console import milliseconds, print_json, say, table
+from autotune.cli.console import print_json, say, table
 from autotune.cli.options import ArtifactArgument, JsonOption, ThreadsOption
+from autotune.durations import milliseconds
 
 if TYPE_CHECKING:
     from autotune.profile import Profile
@@ -69,16 +70,15 @@ def show(found: Profile, top: int = 20) -> None:
     listed = found.entries[: top or None]
     rows = []
     for entry in listed:
-        rate = entry.seconds or 1e-12
         rows.append(
             (
                 entry.label,
                 str(entry.calls),
                 milliseconds(entry.seconds),
-                f"{(entry.high - entry.low) / rate:.0%}",
+                f"{entry.spread:.0%}",
                 f"{entry.share:.1%}",
-                f"{entry.flops / rate / 1e9:.1f}",
-                f"{entry.bytes / rate / 1e9:.1f}",
+                f"{entry.flop_rate / 1e9:.1f}",
+                f"{entry.byte_rate / 1e9:.1f}",
                 f"{entry.intensity:.1f}",
                 "" if entry.roof is None else f"{entry.roof:.0%}",
                 entry.verdict,

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from autotune.cli import parsing
-from autotune.cli.console import milliseconds, print_json, table
+from autotune.cli.console import print_json, table
 from autotune.cli.options import DATABASE, DatabaseOption, JsonOption
+from autotune.durations import milliseconds
 
 
 def recommend(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autotune.cli import parsing
-from autotune.cli.console import Interrupted, milliseconds, print_json, say
+from autotune.cli.console import Interrupted, print_json, say
 from autotune.cli.options import (
     DATABASE,
     DatabaseOption,
@@ -21,6 +21,7 @@ from autotune.cli.options import (
     ThreadsOption,
 )
 from autotune.cli.progress import clock, reporter
+from autotune.durations import milliseconds
 from autotune.errors import InputError
 from autotune.shares import shares_text
 

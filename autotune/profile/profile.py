@@ -61,6 +61,21 @@ class KernelProfile:
         return " ".join((self.name, *(text.split()[0] for text in self.arguments[-1:])))
 
     @property
+    def flop_rate(self) -> float:
+        """FLOP/s; 0 where the time was too short to be told from the observer's."""
+        return self.flops / self.seconds if self.seconds else 0.0
+
+    @property
+    def byte_rate(self) -> float:
+        """Bytes/s, likewise."""
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+    @property
+    def spread(self) -> float:
+        """From quartile to quartile, as a share of the median."""
+        return (self.high - self.low) / self.seconds if self.seconds else 0.0
+
+    @property
     def intensity(self) -> float:
         """FLOPs per byte."""
         return self.flops / self.bytes if self.bytes else 0.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autotune.durations import milliseconds
 from autotune.report.base import KIND, Facts
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def page(facts: Facts) -> str:
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     tuned = sum(task["source"] == "record" for task in facts.manifest["tasks"])
     return environment.get_template("page.html.j2").render(
-        title=f"{facts.manifest['model']['name']}: {facts.profile.wall * 1e3:.4g} ms",
+        title=f"{facts.manifest['model']['name']}: {milliseconds(facts.profile.wall)} ms",
         lead=f"{facts.profile.cpu}, {facts.profile.threads} threads, {tuned} of "
         f"{len(facts.manifest['tasks'])} tasks tuned; measured {made}.",
         sections=shown,

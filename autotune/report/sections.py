@@ -8,17 +8,13 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
+from autotune.durations import milliseconds as ms
 from autotune.profile.profile import KernelProfile
 from autotune.report.base import Facts, ReportSection
 from autotune.report.charts import Axis, Chart, bar, table
 
 KERNELS = 25
 """Listed at most; the others are summed up."""
-
-
-def ms(seconds: float) -> str:
-    """Seconds as milliseconds, with four digits."""
-    return f"{seconds * 1e3:.4g}"
 
 
 def paragraph(text: str) -> Markup:
@@ -69,12 +65,12 @@ class Roofline(ReportSection):
             return ""
         roof = facts.profile.roof
         fast, slow = roof.bandwidth[0][1], roof.bandwidth[-1][1]
-        reached = [entry.flops / entry.seconds for entry in shown]
+        slowest = min(entry.flop_rate for entry in shown)
         places = [entry.intensity for entry in shown]
         low, high = min([*places, 0.1]) / 1.5, max([*places, 10 * roof.peak / slow]) * 1.5
         chart = Chart(
             Axis(low, high, "FLOP per byte", True),
-            Axis(min(reached) / 2e9, roof.peak * 1.6 / 1e9, "GFLOP/s", True),
+            Axis(slowest / 2e9, roof.peak * 1.6 / 1e9, "GFLOP/s", True),
             "kernels on the roofline of this machine",
         )
         for speed, kind in ((fast, "roof"), (slow, "roof far")):
@@ -82,9 +78,10 @@ class Roofline(ReportSection):
             ends = [(low, low * speed / 1e9), (ridge, roof.peak / 1e9), (high, roof.peak / 1e9)]
             chart.line(ends, kind)
         chart.text(high, roof.peak / 1e9, f"{roof.peak / 1e9:.0f} GFLOP/s")
-        for entry, speed in zip(shown, reached, strict=True):
-            hint = f"{entry.label}: {speed / 1e9:.1f} GFLOP/s, {entry.share:.1%} of the time"
-            chart.point(entry.intensity, speed / 1e9, entry.verdict, entry.share, hint)
+        for entry in shown:
+            speed = entry.flop_rate / 1e9
+            hint = f"{entry.label}: {speed:.1f} GFLOP/s, {entry.share:.1%} of the time"
+            chart.point(entry.intensity, speed, entry.verdict, entry.share, hint)
         told = (
             f"Measured here: {roof.peak / 1e9:.0f} GFLOP/s; {fast / 1e9:.0f} GB/s in "
             f"{roof.bandwidth[0][0] >> 10} KiB (upper slope), {slow / 1e9:.0f} GB/s in "
@@ -138,8 +135,8 @@ class Kernels(ReportSection):
             ms(before.seconds) if before is not None else "",
             f"{entry.share:.1%}",
             str(entry.calls),
-            f"{entry.flops / entry.seconds / 1e9:.1f}" if entry.seconds else "",
-            f"{entry.bytes / entry.seconds / 1e9:.1f}" if entry.seconds else "",
+            f"{entry.flop_rate / 1e9:.1f}",
+            f"{entry.byte_rate / 1e9:.1f}",
             "" if entry.roof is None else f"{entry.roof:.0%}",
             entry.verdict,
         )
