@@ -18,8 +18,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 # Two files of tests at a time: most of them wait for a compiler, and none judges by absolute times.
+# In their order: files of a few long tests would else come last, one core waiting for the other.
 test: env
-	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --durations 30
+	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 30
 
 test-unit: env
 	$(BIN)/python -m pytest tests/unit
