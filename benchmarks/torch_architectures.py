@@ -52,6 +52,19 @@ class ResNet18(nn.Module):
         return self.head(self.blocks(self.stem(x)).mean((2, 3)))
 
 
+class ResNet8(nn.Module):
+    """Image classification of MLPerf Tiny (Banbury et al., 2021): images of 32x32 to 10 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks = _Residual(16, 16), _Residual(16, 32, 2), _Residual(32, 64, 2)
+        self.features = nn.Sequential(_convolution(3, 16, 3), *blocks)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.features(x).mean((2, 3)))
+
+
 class _Squeeze(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -181,3 +194,12 @@ class Decoder(nn.Module):
         for layer in self.layers:
             states = layer(states, places, mask)
         return F.linear(self.norm(states[:, -1]), self.tokens.weight)
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """``model`` for inference, its batch norms drawn: fresh ones would do nothing."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.8, 1.2)
+    return model.eval()

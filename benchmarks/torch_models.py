@@ -46,11 +46,7 @@ def model(name: str) -> tuple[Any, tuple[Any, ...]]:
         return torch_architectures.LSTM().eval(), (torch.randn(1, 16, 64),)
     kinds = {"resnet18": "ResNet18", "mobilenetv3": "MobileNetV3", "vit": "ViT"}
     made = getattr(torch_architectures, kinds[name])()
-    for module in made.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # fresh ones would do nothing
-            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
-            torch.nn.init.uniform_(module.running_var, 0.8, 1.2)
-    return made.eval(), (image,)
+    return torch_architectures.settled(made), (image,)
 
 
 def measure(name: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = runtime.small(tmp_path / "made.onnx")
-    monkeypatch.setattr("benchmarks.models.model", lambda name: (made, {}))
+    monkeypatch.setattr(search, "whole", lambda name: (made, {}))
     path, plot = tmp_path / "search.json", tmp_path / "search.svg"
     options = ["--workloads", f"gemm,{search.MODEL}", "--seeds", "1", "--trials", "6"]
     options += ["--model-trials", "12", "--json", str(path), "--svg", str(plot)]
