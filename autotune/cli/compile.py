@@ -13,6 +13,7 @@ from autotune.cli.options import (
     JsonOption,
     KeyOption,
     ModelArgument,
+    QuietOption,
     ShapeOption,
     TargetOption,
     ThreadsOption,
@@ -37,12 +38,13 @@ def compile(
         typer.Option("--lock", help="A lock file with the schedules, in place of a database."),
     ] = None,
     verbose: Annotated[bool, typer.Option(help="Name the tasks that are not tuned.")] = False,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compile MODEL with the best schedules that are known; nothing is measured."""
     from autotune.compilation import compile as run
 
-    with reporter() as told:
+    with reporter(quiet) as told:
         result = run(
             model,
             parsing.shapes(shape or ()),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autotune.cli.console import Interrupted, print_json, say, table
-from autotune.cli.options import JsonOption
+from autotune.cli.options import JsonOption, QuietOption
 from autotune.cli.progress import clock, reporter
 from autotune.durations import milliseconds
 
@@ -24,7 +24,7 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The job file
 
 
 @app.command()
-def run(file: FileArgument, as_json: JsonOption = False) -> None:
+def run(file: FileArgument, quiet: QuietOption = False, as_json: JsonOption = False) -> None:
     """Tune every model of FILE for every target; run again to continue where it ended.
 
     Exit code 1 if one of them could not be tuned, or not to be as fast as was asked for.
@@ -32,7 +32,7 @@ def run(file: FileArgument, as_json: JsonOption = False) -> None:
     from autotune.jobs.run import run_job
     from autotune.jobs.summary import SUMMARY
 
-    with reporter() as told:
+    with reporter(quiet) as told:
         summary = run_job(file, progress=told.progress, status=told.status)
     if as_json:
         print_json(summary.model_dump())
@@ -43,7 +43,8 @@ def run(file: FileArgument, as_json: JsonOption = False) -> None:
             f"Interrupted: everything measured so far is in {summary.database}, and the same "
             "command continues there."
         )
-    say(f"The summary is in {Path(summary.output) / SUMMARY}.")
+    if not quiet:
+        say(f"The summary is in {Path(summary.output) / SUMMARY}.")
     if not summary.succeeded:
         raise typer.Exit(1)
 

@@ -15,6 +15,7 @@ from autotune.cli.options import (
     JsonOption,
     KeyOption,
     ModelArgument,
+    QuietOption,
     ShapeOption,
     TargetOption,
     ThreadsOption,
@@ -30,12 +31,13 @@ def lock(
     threads: ThreadsOption = None,
     key: KeyOption = "",
     database: DatabaseOption = DATABASE,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the best schedules of MODEL to a lock file, which `compile --lock` takes."""
     from autotune.compilation import lock as run
 
-    with reporter() as told:
+    with reporter(quiet) as told:
         made = run(
             model,
             output,

@@ -35,3 +35,7 @@ ThreadsOption = Annotated[
 DatabaseOption = Annotated[Path, typer.Option("--db", help="The tuning database.")]
 DATABASE = Path("tuning.db")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="No progress: only the result, warnings and errors."),
+]

@@ -1,4 +1,4 @@
-"""Progress on stderr: a live line on a terminal, now and then a plain line elsewhere."""
+"""Progress on stderr: live lines on a terminal, now and then a plain line elsewhere."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ class Reporter(Protocol):
 
 
 def describe(state: Progress) -> str:
-    """One line: trials done, best so far against the baseline, failures, time left."""
+    """One line: trials, their rate, best so far against the baseline, failures, time left."""
     total = f" of {state.total}" if state.total is not None else ""
     parts = [f"{state.done}{total} trials"]
+    if state.rate > 0:
+        parts.append(f"{state.rate:.1f} a second")
     if state.latency > 0:
         best, base = state.latency * 1e3, state.baseline * 1e3
         parts.append(f"{best:.3g} ms, {base / best:.2f}x as fast as the default ({base:.3g} ms)")
@@ -73,13 +75,27 @@ class PlainReporter:
             print(describe(state), file=sys.stderr, flush=True)
 
 
+class QuietReporter:
+    """Says nothing."""
+
+    def status(self, line: str) -> None:
+        """Nothing."""
+
+    def progress(self, state: Progress) -> None:
+        """Nothing."""
+
+
 @contextmanager
-def reporter() -> Iterator[Reporter]:
-    """A reporter for the length of a block, by what stderr is."""
+def reporter(quiet: bool = False) -> Iterator[Reporter]:
+    """A reporter for the length of a block, by what stderr is; ``quiet`` ones say nothing."""
+    if quiet:
+        yield QuietReporter()
+        return
     if not sys.stderr.isatty():
         yield PlainReporter()
         return
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True)
     with console.status("") as live:
@@ -87,9 +103,9 @@ def reporter() -> Iterator[Reporter]:
         class LiveReporter:
             def status(self, line: str) -> None:
                 console.print(line, highlight=False, markup=False)
-                live.update(line)
+                live.update(escape(line))
 
             def progress(self, state: Progress) -> None:
-                live.update(describe(state))
+                live.update(f"{escape(describe(state))}\n  at {escape(state.task)}")
 
         yield LiveReporter()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from autotune.cli.console import print_json
-from autotune.cli.options import ArtifactArgument, JsonOption
+from autotune.cli.options import ArtifactArgument, JsonOption, QuietOption
 from autotune.cli.progress import reporter
 
 
@@ -22,12 +22,13 @@ def reproduce(
     lock: Annotated[
         Path | None, typer.Option("--lock", help="A lock file with them, in its place.")
     ] = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that the artifact DIR can be made again; exit code 1 where it differs."""
     from autotune.compilation import reproduce as run
 
-    with reporter() as told:
+    with reporter(quiet) as told:
         found = run(artifact, model, database=database, lock=lock, status=told.status)
     if as_json:
         print_json(asdict(found) | {"same": found.same})

@@ -16,6 +16,7 @@ from autotune.cli.options import (
     JsonOption,
     KeyOption,
     ModelArgument,
+    QuietOption,
     ShapeOption,
     TargetOption,
     ThreadsOption,
@@ -121,13 +122,14 @@ def tune(
     graph: Annotated[
         bool, typer.Option("--graph", help="Search the graph of the model as well.")
     ] = False,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search schedules for MODEL on this machine; run again to continue where it ended."""
     from autotune.api import tune as run
 
     try:
-        with reporter() as told:
+        with reporter(quiet) as told:
             result = run(
                 model,
                 parsing.shapes(shape or ()),
@@ -161,7 +163,7 @@ def tune(
     if result.search.stopped == "interrupted":
         raise Interrupted(result.search.message)
     if not as_json:
-        _print(result)
+        _print(result, quiet)
     missed = until is not None and result.search.stopped != "reached"
     if missed:
         say(f"The target {until} was not reached: run it again to go on.")
@@ -213,9 +215,10 @@ def described(result: TuneResult) -> dict[str, Any]:
     }
 
 
-def _print(result: TuneResult) -> None:
+def _print(result: TuneResult, quiet: bool) -> None:
     search = result.search
-    say(search.message)
+    if not quiet or search.stopped == "all_failed":
+        say(search.message)
     if search.latency > 0:
         better = sum(task.tuned for task in search.tasks)
         print(

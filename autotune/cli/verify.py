@@ -12,6 +12,7 @@ from autotune.cli.options import (
     DATABASE,
     DatabaseOption,
     JsonOption,
+    QuietOption,
     TargetOption,
     ThreadsOption,
 )
@@ -34,12 +35,13 @@ def verify(
     ] = SLOWER,
     target: TargetOption = "native",
     threads: ThreadsOption = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure records again on this machine. Exit code 1 if one of them no longer holds."""
     from autotune.api import verify as run
 
-    with reporter() as told:
+    with reporter(quiet) as told:
         found = run(
             database,
             target,

@@ -164,3 +164,11 @@ def test_a_real_classifier_compiled_by_defaults_agrees(tmp_path: Path) -> None:
     (found,) = run(tmp_path / "cls", tmp_path, {"x": x})
     (expected,) = original(model, {"x": x})
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_quiet_command_prints_its_result_alone(tuned: Tuned, tmp_path: Path) -> None:
+    words = ["compile", tuned.model, "--threads", 2, "--db", tuned.database, "--output"]
+    done = autotune(*words, tmp_path / "quiet", "--quiet")
+    assert done.stderr == ""
+    assert str(tmp_path / "quiet") in done.stdout
+    assert "importing" in autotune(*words, tmp_path / "told").stderr

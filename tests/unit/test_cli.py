@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from autotune.cli import parsing
-from autotune.cli.progress import PlainReporter, clock, describe
+from autotune.cli.progress import PlainReporter, clock, describe, reporter
 from autotune.errors import InputError
 from autotune.search.progress import Progress
 
@@ -181,7 +182,10 @@ def state(**changes: object) -> Progress:
 
 def test_progress_tells_trials_gain_failures_and_time_left() -> None:
     line = describe(state())
-    for part in ("12 of 64 trials", "1.50x", "4 of 9 tasks", "1 failed (1 timed out)", "26s left"):
+    for part in (
+        "12 of 64 trials", "2.0 a second", "1.50x", "4 of 9 tasks", "1 failed (1 timed out)",
+        "26s left",
+    ):  # fmt: skip
         assert part in line
     assert "left" not in describe(state(left=None))
     assert (clock(45), clock(200), clock(3900)) == ("45s", "3m20s", "1h05m")
@@ -195,3 +199,26 @@ def test_plain_progress_does_not_flood(capsys: pytest.CaptureFixture[str]) -> No
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[-1].startswith("64 of 64 trials")
+
+
+def test_a_quiet_command_tells_nothing_on_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (True, False):
+        with reporter(quiet) as told:
+            told.status("importing")
+            told.progress(state())
+        assert bool(capsys.readouterr().err) is not quiet
+
+
+def test_live_progress_names_the_task_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    with reporter() as told:
+        told.status("importing [a] model")
+        told.progress(state(task="conv [3x3]"))
+    assert "importing [a] model" in screen.getvalue()
+    assert "12 of 64 trials" in screen.getvalue() and "at conv [3x3]" in screen.getvalue()
