@@ -57,7 +57,7 @@ class ResNet8(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        blocks = _Residual(16, 16), _Residual(16, 32, 2), _Residual(32, 64, 2)
+        blocks = _Residual(16, 16, 1), _Residual(16, 32, 2), _Residual(32, 64, 2)
         self.features = nn.Sequential(_convolution(3, 16, 3), *blocks)
         self.head = nn.Linear(64, 10)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from autotune.target import resolve
 from benchmarks import (
     database,
     graph,
@@ -106,6 +107,13 @@ def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert sampler["curve"][-1] > 0
     assert content["claims"]
     assert plot.read_text().count("<polyline") == 4 * len(search.EVERY)
+
+
+def test_the_whole_model_of_the_search_has_tasks() -> None:
+    pytest.importorskip("torch", reason="torch is an extra")
+    tasks = search.tasks_of(search.MODEL, resolve("native", 2))
+    assert len(tasks) >= 8
+    assert sum(task.calls * task.flops for task in tasks) > 2 * 12e6  # 12.5 million products
 
 
 def two_products(path: Path) -> Path:
