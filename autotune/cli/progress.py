@@ -29,7 +29,7 @@ def describe(state: Progress) -> str:
     """One line: trials, their rate, best so far against the baseline, failures, time left."""
     total = f" of {state.total}" if state.total is not None else ""
     parts = [f"{state.done}{total} trials"]
-    if state.rate > 0:
+    if state.rate > 0 and state.stage == "search":
         parts.append(f"{state.rate:.1f} a second")
     if state.latency > 0:
         best, base = state.latency * 1e3, state.baseline * 1e3

@@ -188,6 +188,7 @@ def test_progress_tells_trials_gain_failures_and_time_left() -> None:
     ):  # fmt: skip
         assert part in line
     assert "left" not in describe(state(left=None))
+    assert "a second" not in describe(state(stage="finals"))
     assert (clock(45), clock(200), clock(3900)) == ("45s", "3m20s", "1h05m")
 
 
