@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +30,6 @@ from tuning_db.drift import DISTURBED, SLOWER
 
 if TYPE_CHECKING:
     from autotune.frontends import ImportCheck
-    from autotune.goal import Race
-    from autotune.graph.model import FusedModel
     from autotune.graphs import GraphOutcome
     from autotune.measure.runners import RunnerFactory
     from autotune.measure.tracker import Device
@@ -40,7 +37,6 @@ if TYPE_CHECKING:
     from autotune.search.progress import Progress, SearchSummary
     from autotune.search.samplers import SamplerFactory
     from autotune.search.verification import Verification
-    from tuning_db.database import TuningDatabase
 
 TRIALS = 64
 """Trials for each task, where neither trials nor seconds are given."""
@@ -119,7 +115,7 @@ def tune(
     (``KeyboardInterrupt``) is no error: ``result.search.stopped`` is then "interrupted".
     """
     from autotune.database import check_timing, open_database
-    from autotune.goal import Goal
+    from autotune.goal import Goal, WholeModel
     from autotune.graphs import confirmed, kept_choices, search_graph
     from autotune.measure.runners import LOCAL, make_runner, runner_choice
     from autotune.measure.timing import CACHES, TimingPlan
@@ -231,6 +227,9 @@ def tune(
             race = goal.race(source, imported, resolved.threads, seed)
         settings = replace(settings, budget=budget, until=race.seconds if race else None)
         with open_database(database) as opened:
+            trial = None
+            if race is not None and not resolved.device:
+                trial = WholeModel(race, fused, opened, status)
             tell(status, plan(tunable, resolved, opened, settings))
             summary = tune_tasks(
                 tunable,
@@ -240,9 +239,7 @@ def tune(
                 settings,
                 progress,
                 model=ModelRow(fused.digest, fused.name),
-                whole=None
-                if race is None or device
-                else partial(_whole, race, fused, opened, status),
+                whole=trial,
             )
             outcome = None
             if choice is not None and summary.stopped != "interrupted":
@@ -251,7 +248,9 @@ def tune(
     compiled = None
     if output is not None and summary.stopped != "interrupted":
         schedules = best_schedules(fused, database)
-        compiled = built(replace(ready, fused=fused, schedules=schedules), output, status)
+        made_before = None if trial is None else trial.made(fused, schedules)
+        ready = replace(ready, fused=fused, schedules=schedules, compiled=made_before)
+        compiled = built(ready, output, status)
     return TuneResult(summary, ready.check, compiled, untunable, outcome)
 
 
@@ -307,15 +306,3 @@ def verify(
                 settings=settings,
                 progress=progress,
             )
-
-
-def _whole(race: Race, fused: FusedModel, database: TuningDatabase, status: Status | None) -> float:
-    """How many times as long the model takes as it may, built with the best schedules so far."""
-    from autotune.artifact.build import runnable
-    from autotune.artifact.schedules import chosen_from
-
-    tell(status, "the tasks together are fast enough: timing the whole model")
-    taken = race.taken(runnable(fused, chosen_from(database, fused)))
-    if taken > 1.0:
-        tell(status, f"it takes {taken:.3f} times as long as it may: searching on")
-    return taken

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.bench.peers import PEERS, peer_named
 from autotune.errors import InputError
+from autotune.steps import Status, tell
 
 if TYPE_CHECKING:
+    from autotune.artifact.build import Compiled
+    from autotune.artifact.manifest import ChosenSchedule
     from autotune.bench.peers import Arrays
     from autotune.frontends.base import ImportedModel
+    from autotune.graph.model import FusedModel
+    from tuning_db.database import TuningDatabase
 
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 
@@ -86,6 +91,38 @@ class Race:
         if self.other is None:
             return _median(times["ours"]) / self.seconds
         return self.goal.times / ratio(times["ours"], times["other"]).value
+
+
+@dataclass
+class WholeModel:
+    """The whole model in a ``race``, whenever the tasks together are fast enough.
+
+    ``compiled`` is what was built last, with the schedules that were the best then.
+    """
+
+    race: Race
+    fused: FusedModel
+    database: TuningDatabase
+    status: Status | None = None
+    compiled: Compiled | None = field(default=None, repr=False)
+
+    def made(self, fused: FusedModel, schedules: Mapping[str, ChosenSchedule]) -> Compiled | None:
+        """What was built last, if it was ``fused`` with ``schedules``."""
+        last = self.compiled
+        same = last is not None and last.fused is fused and last.schedules == schedules
+        return last if same else None
+
+    def __call__(self) -> float:
+        """How many times as long it takes as it may, with the best schedules so far."""
+        from autotune.artifact.build import compiled
+        from autotune.artifact.schedules import chosen_from
+
+        tell(self.status, "the tasks together are fast enough: timing the whole model")
+        self.compiled = compiled(self.fused, chosen_from(self.database, self.fused))
+        taken = self.race.taken(self.compiled.runnable())
+        if taken > 1.0:
+            tell(self.status, f"it takes {taken:.3f} times as long as it may: searching on")
+        return taken
 
 
 def _median(turns: list[list[float]]) -> float:

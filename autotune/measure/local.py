@@ -7,9 +7,10 @@ import platform
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Any, Generic, TypeVar
 
 from autotune.errors import InputError, TargetError
 from autotune.measure.base import Limits, Measurement
@@ -19,6 +20,8 @@ from autotune.measure.process import LimitPassed, WorkerDied
 from autotune.measure.timing import TimingPlan
 from autotune.measure.workers import Lane, Reference, Steps, WorkerRunner, doubtful
 from search_spaces.task import Candidate, Target, Task
+
+T = TypeVar("T")
 
 
 class LocalRunner(WorkerRunner):
@@ -70,51 +73,67 @@ class LocalRunner(WorkerRunner):
             measuring=allowed[: target.threads],
         )
 
-    def _measured(
-        self, task: Task, reference: Reference, candidates: Sequence[Candidate]
-    ) -> Iterator[Measurement]:
-        """Build side by side, measure in order, and never both on the same cores."""
+    def _measured(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[Measurement]:
+        """Build side by side, measure in order, and never both on the same cores.
+
+        What to compare with is computed beside the first builds.
+        """
+        if not candidates:
+            return
         waiting = deque(candidates)
-        flights: deque[_Flight] = deque()
+        flights: deque[_Flight[Measurement]] = deque()
+        known = self._references.get(task.workload.key)
+        reference = known or Reference(task)
+        computing: _Flight[Reference] | None = None
+        if known is None:
+            lane = self._lanes[0]
+            begin = partial(self._reference_steps, lane, task, reference)
+            computing = _Flight(lane, begin, waits=False)
         spare = max(0, self._cores - self.target.threads)
         builders = len(self._building)
         turn = "build"  # without cores to spare: now all build, now one after the other runs
         try:
             while waiting or flights:
+                if computing is not None and computing.result is not None:
+                    computing = None
                 if flights and flights[0].result is not None:
                     yield flights.popleft().result  # type: ignore[misc]  # it was looked at
                     continue
                 stages = [flight.stage for flight in flights]
                 building, first = stages.count("build"), stages[0] if stages else ""
+                busy = [flight.lane for flight in flights if flight.result is None]
+                if computing is not None:
+                    building += 1
+                    busy.append(computing.lane)
                 if "wait" not in stages and "run" not in stages:
                     turn = "build"
-                free = [
-                    lane
-                    for lane in self._lanes
-                    if all(flight.lane is not lane or flight.result for flight in flights)
-                ]
+                free = [lane for lane in self._lanes if all(lane is not other for other in busy)]
                 more = bool(waiting and free)
-                ready = spare or turn == "run" or not more
+                ready = computing is None and (spare or turn == "run" or not more)
                 if first == "wait" and building <= spare and ready:
                     turn = "run"
                     order = {
+                        "draws": reference.draws,
                         "best": self.incumbents.get(task.workload.key),
                         "cores": self._measuring,
                     }
                     flights[0].go(order, time.monotonic() + self.limits.run_seconds)
                     continue
                 # With cores to spare, what waits to be measured comes first.
-                may_build = first != "wait" if spare else turn == "build"
+                pressing = first == "wait" and computing is None
+                may_build = not pressing if spare else turn == "build"
                 if more and may_build and building < builders:
                     lane = max(free, key=lambda lane: lane.worker is not None)
-                    begin = partial(
+                    begin_one = partial(
                         self._steps, lane, task, reference, waiting.popleft(),
                         wait=True, cores=self._building,
                     )  # fmt: skip
-                    flights.append(_Flight(lane, begin))
+                    flights.append(_Flight(lane, begin_one))
                     continue
-                _wait_for_one(flights)
+                _wait_for_one([*flights, computing] if computing else flights)
         finally:
+            if computing is not None:
+                computing.steps.close()
             for flight in flights:
                 flight.steps.close()
 
@@ -142,15 +161,18 @@ class LocalRunner(WorkerRunner):
         self._probed = True
 
 
-class _Flight:
-    """A candidate on its way: "build", "wait" (it is built), "run", and then its ``result``."""
+class _Flight(Generic[T]):
+    """What a worker is busy with: "build", "wait" (it is built), "run", and then its ``result``.
 
-    def __init__(self, lane: Lane, begin: Callable[[], Steps]) -> None:
+    A candidate ``waits`` to be run and may be tried again; nothing else does.
+    """
+
+    def __init__(self, lane: Lane, begin: Callable[[], Steps[T]], *, waits: bool = True) -> None:
         self.lane = lane
         self._begin = begin
         self._fresh = lane.worker is None or lane.worker.candidates == 0
-        self._tried = False
-        self.result: Measurement | None = None
+        self._tried = not waits
+        self.result: T | None = None
         self.steps = begin()
         self.stage = "build"
         self.deadline = 0.0
@@ -185,9 +207,11 @@ class _Flight:
             else:
                 return
 
-    def _again(self, found: Measurement) -> bool:
+    def _again(self, found: T) -> bool:
+        if self._tried or not isinstance(found, Measurement):
+            return False
         died_waiting = isinstance(found.outcome, Crashed) and found.outcome.stage == "wait"
-        return not self._tried and (died_waiting or (doubtful(found) and not self._fresh))
+        return died_waiting or (doubtful(found) and not self._fresh)
 
     def _advance(self, step: Callable[[], float]) -> None:
         try:
@@ -202,7 +226,7 @@ class _Flight:
                 self.result, self.stage = end.value, "over"
 
 
-def _wait_for_one(flights: Sequence[_Flight]) -> None:
+def _wait_for_one(flights: Iterable[_Flight[Any]]) -> None:
     """Wait until a worker says something or a time is over, and take it in."""
     active = [flight for flight in flights if flight.stage in ("build", "run")]
     poll = select.poll()

@@ -146,9 +146,8 @@ class RPCRunner(WorkerRunner):
         if reason and stage in ("device", "verify", "run"):
             raise _Lost(stage, reason)
 
-    def _measured(
-        self, task: Task, reference: Reference, candidates: Sequence[Candidate]
-    ) -> Iterator[Measurement]:
+    def _measured(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[Measurement]:
+        reference = self._reference(task)
         for candidate in candidates:
             yield self._measure(task, reference, candidate)
 

@@ -13,7 +13,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from autotune.errors import AutotuneError
 from autotune.measure import wire
@@ -30,14 +30,37 @@ _DOUBTFUL = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT}
 """Deaths that an earlier candidate of the same worker may have caused, by writing out of bounds."""
 _MOST_DRAWS = 4
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
+
 class Reference:
-    """The file in memory with the outputs to compare with, for each draw of inputs in turn."""
+    """The file in memory with the outputs to compare with, for each draw of inputs in turn.
 
-    descriptor: int
-    draws: list[dict[str, Any]]
-    precision: str
+    A worker writes it; once it is ``ready`` nobody can change it any more.
+    """
+
+    def __init__(self, task: Task) -> None:
+        size = sum(t.bytes for t in outputs_of(task.workload))
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        self.descriptor = os.memfd_create("autotune-reference", flags)
+        self.draws: list[dict[str, Any]] = []
+        self.precision = ""
+        os.ftruncate(self.descriptor, _MOST_DRAWS * size)  # what is not written takes no memory
+
+    @property
+    def ready(self) -> bool:
+        """Whether the outputs are there."""
+        return bool(self.draws)
+
+    def seal(self, draws: list[dict[str, Any]], precision: str) -> None:
+        """It holds the outputs for ``draws``, and keeps them whatever a candidate does."""
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, seals)
+        self.draws, self.precision = draws, precision
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self.descriptor)
 
 
 @dataclass
@@ -47,7 +70,9 @@ class Lane:
     worker: WorkerProcess | None = None
 
 
-Steps = Generator[float, wire.Message, Measurement]
+Steps = Generator[float, wire.Message, T]
+"""Yields when the next message must be there, is sent that message, and is thrown ``LimitPassed``
+or ``WorkerDied`` where none comes. Closed early, it ends the worker that it is about."""
 
 
 class WorkerRunner(Runner):
@@ -139,8 +164,7 @@ class WorkerRunner(Runner):
         ``TaskNotMeasurable`` where the task's reference cannot be computed.
         """
         self._probe()
-        reference = self._reference(task)
-        for measurement in self._measured(task, reference, candidates):
+        for measurement in self._measured(task, candidates):
             outcome = measurement.outcome
             if isinstance(outcome, Measured):
                 best = self.incumbents.get(task.workload.key, outcome.seconds)
@@ -152,10 +176,8 @@ class WorkerRunner(Runner):
         self.incumbents.pop(task.workload.key, None)
 
     @abstractmethod
-    def _measured(
-        self, task: Task, reference: Reference, candidates: Sequence[Candidate]
-    ) -> Iterator[Measurement]:
-        """One measurement for each candidate, in order."""
+    def _measured(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[Measurement]:
+        """One measurement for each candidate, in order. Raises ``TaskNotMeasurable``."""
 
     def close(self) -> None:
         """End every process and forget every reference."""
@@ -165,7 +187,7 @@ class WorkerRunner(Runner):
             self._zygote.close()
             self._zygote = None
         for reference in self._references.values():
-            os.close(reference.descriptor)
+            reference.close()
         self._references.clear()
 
     def __del__(self) -> None:
@@ -216,38 +238,47 @@ class WorkerRunner(Runner):
         return self._reference(task).precision
 
     def _reference(self, task: Task) -> Reference:
-        """The outputs to compare with, computed on the first call."""
-        key = task.workload.key
-        if key in self._references:
-            return self._references[key]
-        size = sum(t.bytes for t in outputs_of(task.workload))
-        descriptor = os.memfd_create("autotune-reference", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        """The outputs to compare with, computed on the first call.
+
+        Raises ``TaskNotMeasurable`` where that cannot be.
+        """
+        known = self._references.get(task.workload.key)
+        return known or self._driven(self._lanes[0], self._reference_steps(self._lanes[0], task))
+
+    def _reference_steps(
+        self, lane: Lane, task: Task, reference: Reference | None = None
+    ) -> Steps[Reference]:
+        """Let the worker of ``lane`` compute what to compare with, into ``reference`` if given.
+
+        Raises ``TaskNotMeasurable``; the reference is closed then.
+        """
+        made = reference or Reference(task)
         reason = ""
         try:
-            os.ftruncate(descriptor, _MOST_DRAWS * size)  # what is not written takes no memory
-            worker = self._prepared(self._lanes[0], task, descriptor)
+            worker = self._prepared(lane, task, made.descriptor)
             worker.send({"do": "reference", "cores": self._measuring})
-            answer = worker.receive(time.monotonic() + self._reference_seconds)["done"]
+            answer = (yield time.monotonic() + self._reference_seconds)["done"]
             reason = answer.get("failed", "")
         except LimitPassed:
-            self._discard()
+            self._discard(lane)
             reason = f"it takes more than {self._reference_seconds:g} s"
         except WorkerDied:
-            number, words = self._discard()
+            number, words = self._discard(lane)
             reason = f"it died of signal {number} {words}"
         except BaseException:
-            os.close(descriptor)
-            self._discard()
+            made.close()
+            self._discard(lane)
             raise
         if reason:
-            os.close(descriptor)
+            made.close()
+            if lane.worker is not None:
+                lane.worker.task = ""  # another try has a file of its own
             raise TaskNotMeasurable(
                 f"the reference of {task.workload.name} cannot be computed: {reason}"
             )
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)  # no candidate can change it
-        self._references[key] = Reference(descriptor, answer["draws"], answer["precision"])
-        return self._references[key]
+        made.seal(answer["draws"], answer["precision"])
+        self._references[task.workload.key] = made
+        return made
 
     def _prepared(self, lane: Lane, task: Task, reference: int) -> WorkerProcess:
         """The worker of ``lane``, which knows ``task``."""
@@ -261,11 +292,15 @@ class WorkerRunner(Runner):
 
     def _attempt(self, task: Task, reference: Reference, candidate: Candidate) -> Measurement:
         """Measure a candidate in the first lane, waiting for it."""
-        steps = self._steps(self._lanes[0], task, reference, candidate)
+        lane = self._lanes[0]
+        return self._driven(lane, self._steps(lane, task, reference, candidate))
+
+    def _driven(self, lane: Lane, steps: Steps[T]) -> T:
+        """Wait for what ``steps`` return, which are about the worker of ``lane``."""
         try:
             deadline = next(steps)
             while True:
-                worker = self._lanes[0].worker
+                worker = lane.worker
                 assert worker is not None  # the steps go on only while there is one
                 try:
                     message = worker.receive(deadline)
@@ -274,7 +309,7 @@ class WorkerRunner(Runner):
                 else:
                     deadline = steps.send(message)
         except StopIteration as end:
-            found: Measurement = end.value
+            found: T = end.value
             return found
         finally:
             steps.close()
@@ -288,13 +323,11 @@ class WorkerRunner(Runner):
         *,
         wait: bool = False,
         cores: Sequence[int] = (),
-    ) -> Steps:
+    ) -> Steps[Measurement]:
         """The way of one candidate through the worker of ``lane``: returns its measurement.
 
-        Yields when the next message must be there, is sent that message, and is thrown
-        ``LimitPassed`` or ``WorkerDied`` where none comes. With ``wait`` the worker stops when the
-        candidate is built, on ``cores``, until it is told to go on. Closed early, it ends the
-        worker.
+        With ``wait`` the worker stops when the candidate is built, on ``cores``, until it is told
+        to go on, and with which draws of the reference.
         """
         stage, trace, module = "schedule", "", ""
         seconds: dict[str, float] = {}
