@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from autotune.inspection import Inspection, inspect
     from autotune.jobs.run import run_job
     from autotune.measure.tracker import Device
-    from autotune.runtime import Model, load
+    from autotune.runtime import Model
+    from autotune.several import CompiledSizes
+    from autotune.sized import SizedModel, load
     from autotune.steps import CompileResult
 
 __all__ = [
     "AutotuneError",
     "CompileResult",
+    "CompiledSizes",
     "Device",
     "Inspection",
     "Model",
+    "SizedModel",
     "TuneResult",
     "UserError",
     "__version__",
@@ -50,7 +54,9 @@ _HOMES = {
     "run_job": "autotune.jobs.run",
     "tune": "autotune.api",
     "Model": "autotune.runtime",
-    "load": "autotune.runtime",
+    "load": "autotune.sized",
+    "SizedModel": "autotune.sized",
+    "CompiledSizes": "autotune.several",
 }
 
 

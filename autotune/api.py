@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import InputError, TargetError
+from autotune.several import CompiledSizes, built_sizes, each_size, together
 from autotune.steps import (
     CompileResult,
     Model,
@@ -55,14 +56,14 @@ class TuneResult:
 
     search: SearchSummary
     import_check: ImportCheck
-    compiled: CompileResult | None
+    compiled: CompileResult | CompiledSizes | None
     untunable: tuple[str, ...] = ()
     graph: GraphOutcome | None = None
 
 
 def tune(
     model: Model,
-    input_shapes: Shapes | None = None,
+    input_shapes: Shapes | Sequence[Shapes] | None = None,
     target: str | Target = "native",
     trials: int | None = None,
     seconds: float | None = None,
@@ -89,7 +90,8 @@ def tune(
     ``model`` is an ONNX file, a .pt2 file, a ``torch.export.ExportedProgram``, or a
     ``torch.nn.Module`` with ``example_inputs``: a tensor, a sequence of arguments, or a mapping of
     arguments by name; or whatever else an installed frontend takes. ``input_shapes`` fixes the
-    dimensions that the model leaves open.
+    dimensions that the model leaves open; with several of them the tasks of all sizes are searched
+    together, and the artifact holds a program for each (see ``autotune.compile``).
 
     The search ends after ``trials`` measured candidates (earlier runs in the same ``database``
     count) or ``seconds`` of search, whichever is first; without both, after ``TRIALS`` for each
@@ -114,6 +116,7 @@ def tune(
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
     (``KeyboardInterrupt``) is no error: ``result.search.stopped`` is then "interrupted".
     """
+    from autotune.artifact.sizes import names_of
     from autotune.database import check_timing, open_database
     from autotune.goal import Goal, WholeModel
     from autotune.graphs import confirmed, kept_choices, search_graph
@@ -137,6 +140,9 @@ def tune(
             raise unguided(str(sampler))
         make_model(cost_model, seed)  # what it refuses is to be known before anything is begun
     measuring = runner_choice(runner, device)
+    sizes = each_size(input_shapes)
+    if len(sizes) > 1 and (graph or until is not None):
+        raise InputError("--graph and --until are for one size: give --input a single one")
     goal = None if until is None else Goal.parse(until)
     source = source_of(model, example_inputs)
     if goal is not None and goal.engine and not is_onnx(source):
@@ -190,15 +196,19 @@ def tune(
 
         made = RayRunner(resolved, ray, plan=plan_of_timing, cores=cores, status=status)
     with made as measurer:
-        ready = prepared(
-            source, input_shapes, resolved, status, lambda m: kept_choices(database, m, resolved)
-        )
+        several = [
+            prepared(source, one, resolved, status, lambda m: kept_choices(database, m, resolved))
+            for one in sizes
+        ]
+        if len(several) > 1:
+            names_of([one.fused for one in several])  # says which size is named twice
+        ready = several[0]
         imported, fused = ready.imported, ready.fused
 
         from autotune.frontends.sampling import sample_inputs
         from autotune.search.loop import tune_tasks
         from search_spaces.registry import schedulable
-        from tuning_db.records import ModelRow
+        from tuning_db.records import ModelRow, TaskRow
 
         settings = SearchSettings(
             sampler=sampler,
@@ -215,8 +225,9 @@ def tune(
                 choice = search_graph(imported, resolved, measurer, opened, settings, status, spent)
             if choice is not None:
                 fused = choice.winner.fused
-        tunable = [task for task in fused.tasks if schedulable(task, resolved)]
-        untunable = tuple(t.workload.name for t in fused.tasks if t not in tunable)
+        tasks = together([replace(ready, fused=fused), *several[1:]])
+        tunable = [task for task in tasks if schedulable(task, resolved)]
+        untunable = tuple(t.workload.name for t in tasks if t not in tunable)
         if trials is None and seconds is None:
             trials = TRIALS * len(tunable)
         budget = Budget(trials, seconds)
@@ -238,15 +249,27 @@ def tune(
                 opened,
                 settings,
                 progress,
-                model=ModelRow(fused.digest, fused.name),
+                model=ModelRow(fused.digest, fused.name) if len(several) == 1 else None,
                 whole=trial,
             )
+            for one in several if len(several) > 1 else ():
+                rows = [
+                    TaskRow(t.workload.key, t.calls, t.flops, t.bytes)
+                    for t in one.fused.tasks
+                    if t.workload.key in {task.workload.key for task in tunable}
+                ]
+                opened.register_model(one.fused.digest, one.fused.name, resolved.digest, rows)
             outcome = None
             if choice is not None and summary.stopped != "interrupted":
                 outcome = confirmed(choice, opened, sample_inputs(imported, seed), status)
                 fused = (choice.winner if outcome.kept else choice.default).fused
-    compiled = None
-    if output is not None and summary.stopped != "interrupted":
+    compiled: CompileResult | CompiledSizes | None = None
+    if output is None or summary.stopped == "interrupted":
+        pass
+    elif len(several) > 1:
+        chosen = [replace(o, schedules=best_schedules(o.fused, database)) for o in several]
+        compiled = built_sizes(chosen, output, status)
+    else:
         schedules = best_schedules(fused, database)
         made_before = None if trial is None else trial.made(fused, schedules)
         ready = replace(ready, fused=fused, schedules=schedules, compiled=made_before)

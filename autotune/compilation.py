@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import InputError
+from autotune.several import CompiledSizes, built_sizes, each_size
 from autotune.steps import (
     CompileResult,
     Model,
+    Prepared,
     Shapes,
     Status,
     best_schedules,
@@ -24,7 +26,7 @@ from autotune.steps import (
 from search_spaces.task import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from autotune.artifact.lock import Lock
     from autotune.artifact.manifest import ChosenSchedule
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 def compile(
     model: Model,
-    input_shapes: Shapes | None = None,
+    input_shapes: Shapes | Sequence[Shapes] | None = None,
     target: str | Target = "native",
     database: str | Path | None = None,
     output: str | Path = "model.artifact",
@@ -45,7 +47,7 @@ def compile(
     lock: str | Path | None = None,
     status: Status | None = None,
     example_inputs: Any = None,
-) -> CompileResult:
+) -> CompileResult | CompiledSizes:
     """Compile ``model`` into the directory ``output`` without measuring anything.
 
     ``model`` is an ONNX file, a .pt2 file, a ``torch.export.ExportedProgram``, or a
@@ -56,7 +58,9 @@ def compile(
     none is named), and where neither has one for a task from the default of the task's search
     space; ``result.summary`` says how many. ``key`` names the device whose records they are, where
     it was tuned over the network. From the same model, database or lock file, and versions the
-    same bytes are written. Raises a ``UserError``.
+    same bytes are written. Where ``input_shapes`` are several, the artifact holds a program for
+    each and their weights once, and takes the one that fits when it is called. Raises a
+    ``UserError``.
     """
     from autotune.artifact.lock import read_lock
     from autotune.artifact.output import check_output
@@ -65,10 +69,13 @@ def compile(
     from autotune.target import from_fields
 
     source = source_of(model, example_inputs)
+    sizes = each_size(input_shapes)
     locked = None
     if lock is not None:
         if database is not None:
             raise InputError("schedules come from a database or from a lock file: name one of them")
+        if len(sizes) > 1:
+            raise InputError("a lock file is for one size: compile several from a database")
         locked = read_lock(lock)
         made_for = from_fields(locked.target, f"the target of {lock}")
         check_choices(locked.graph, str(lock))
@@ -89,8 +96,12 @@ def compile(
     def schedules(fused: FusedModel) -> Mapping[str, ChosenSchedule]:
         return locked.schedules if locked is not None else best_schedules(fused, database)
 
-    ready = prepared(source, input_shapes, resolved, status, choices, schedules)
-    return built(ready, output, status)
+    apart = len(sizes) > 1
+    ready = [
+        prepared(source, shapes, resolved, status, choices, schedules, apart=apart)
+        for shapes in sizes
+    ]
+    return built_sizes(ready, output, status) if apart else built(ready[0], output, status)
 
 
 def lock(
@@ -145,16 +156,42 @@ def reproduce(
     """
     import tempfile
 
-    from autotune.artifact.lock import read_lock
     from autotune.artifact.reproduce import compare
+    from autotune.runtime import any_manifest, read_manifest
+
+    manifest = any_manifest(artifact)
+    source = source_of(model, example_inputs)
+    sizes = [Path(artifact, name) for name in manifest.get("sizes", ())]
+    ready = [
+        _as_made(one, read_manifest(one), source, database, lock, status, apart=bool(sizes))
+        for one in sizes or [Path(artifact)]
+    ]
+    with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
+        again = Path(folder) / "artifact"
+        if sizes:
+            built_sizes(ready, again, status)
+        else:
+            built(ready[0], again, status)
+        return compare(Path(artifact), again)
+
+
+def _as_made(
+    artifact: Path,
+    manifest: Mapping[str, Any],
+    source: Model,
+    database: str | Path | None,
+    lock: str | Path | None,
+    status: Status | None,
+    *,
+    apart: bool,
+) -> Prepared:
+    """The model with what ``artifact`` was made of, ready to be built."""
+    from autotune.artifact.lock import read_lock
     from autotune.artifact.schedules import named, record_named
     from autotune.database import open_database
     from autotune.graph.choices import check_choices
-    from autotune.runtime import read_manifest
     from autotune.target import from_fields
 
-    manifest = read_manifest(artifact)
-    source = source_of(model, example_inputs)
     made_for = resolved_target(from_fields(manifest["target"], f"the target of {artifact}"), None)
     tasks = manifest["tasks"]
     if lock is not None:
@@ -169,7 +206,9 @@ def reproduce(
     choices = manifest["graph"].get("spaces", {})
     check_choices(choices, str(artifact))
     try:
-        ready = prepared(source, shapes, made_for, status, lambda _: choices, lambda _: schedules)
+        ready = prepared(
+            source, shapes, made_for, status, lambda _: choices, lambda _: schedules, apart=apart
+        )
     except InputError as error:
         raise InputError(f"{artifact} was not made from {told(source)}: {error}") from error
     if ready.fused.digest != manifest["model"]["digest"]:
@@ -177,10 +216,7 @@ def reproduce(
             f"{artifact} was not made from {told(source)}, or not as it is now: its digest is "
             f"{manifest['model']['digest'][:12]}, and that of the file {ready.fused.digest[:12]}"
         )
-    with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
-        again = Path(folder) / "artifact"
-        built(ready, again, status)
-        return compare(Path(artifact), again)
+    return ready
 
 
 def _check_readable(database: str | Path | None) -> None:

@@ -24,11 +24,14 @@ import numpy as np
 
 from autotune.errors import ArtifactError, InputError
 
-FORMAT = 1
-"""Version of the manifest. A reader refuses those it does not know."""
+FORMAT, SIZES_FORMAT = 1, 2
+"""Versions of the manifest: of one program, and of several for several sizes of the inputs (and of
+each of those). A reader refuses those it does not know."""
 
 MANIFEST = "manifest.json"
 LIBRARY = "lib.so"
+WEIGHTS = "weights.npy"
+"""What the sizes of one artifact share, beside their directories."""
 
 ALIGNMENT = 64
 """Bytes: the compiled code may read whole vectors from where an input begins."""
@@ -67,10 +70,21 @@ def empty(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The manifest of the artifact directory ``path``.
+    """The manifest of the artifact directory ``path``, which holds one size.
 
-    Raises ``ArtifactError`` where there is none, it is damaged, or of a format that is not ours.
+    Raises ``ArtifactError`` where there is none, it is damaged, of a format that is not ours, or of
+    several sizes.
     """
+    manifest = any_manifest(path)
+    if sizes := manifest.get("sizes"):
+        raise ArtifactError(
+            f"{path} holds {len(sizes)} sizes: name one of them, such as {Path(path) / min(sizes)}"
+        )
+    return manifest
+
+
+def any_manifest(path: str | Path) -> dict[str, Any]:
+    """As ``read_manifest``, and of an artifact of several sizes what it holds."""
     file = Path(path) / MANIFEST
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
@@ -85,9 +99,9 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{file} is damaged: compile the artifact again") from error
-    if version != FORMAT:
+    if version not in (FORMAT, SIZES_FORMAT):
         raise ArtifactError(
-            f"{path} has format {version} but this autotune reads {FORMAT}: "
+            f"{path} has format {version} but this autotune reads {SIZES_FORMAT} at most: "
             "compile the model again with this version"
         )
     return manifest  # type: ignore[no-any-return]
@@ -99,12 +113,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load(path: str | Path, threads: int | None = None) -> Model:
-    """Load the artifact directory ``path``.
+def load(
+    path: str | Path, threads: int | None = None, weights: np.ndarray[Any, Any] | None = None
+) -> Model:
+    """Load the artifact directory ``path``, which holds one size.
 
     Every file is compared with its digest first, and the processor with what the code needs.
     ``threads`` is how many threads one inference uses, instead of what the artifact was made for.
-    Raises ``ArtifactError``.
+    ``weights`` are those that it shares with other sizes, where they were read before. Raises
+    ``ArtifactError``.
     """
     directory = Path(path)
     manifest = read_manifest(directory)
@@ -117,11 +134,35 @@ def load(path: str | Path, threads: int | None = None) -> Model:
         inputs = _signatures(manifest["inputs"])
         outputs = _signatures(manifest["outputs"])
         count = int(threads or manifest["target"]["threads"])
+        if (shared := manifest.get("weights")) is not None:
+            if weights is None:
+                weights = shared_weights(directory.parent / WEIGHTS, shared["sha256"])
+            pieces = [_piece(weights, **place) for place in shared["tensors"]]
+        else:
+            pieces = []
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
             f"{directory / MANIFEST} is damaged: compile the artifact again"
         ) from error
-    return Model(directory / LIBRARY, inputs, outputs, count, manifest)
+    return Model(directory / LIBRARY, inputs, outputs, count, manifest, pieces)
+
+
+def shared_weights(path: Path, digest: str) -> np.ndarray[Any, Any]:
+    """The bytes that the sizes of an artifact share; the memory is that of the file.
+
+    Raises ``ArtifactError``.
+    """
+    _check_file(path, digest)
+    # Not read-only: a tensor of TVM's has to be one that could be written to.
+    found: np.ndarray[Any, Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    return found
+
+
+def _piece(
+    weights: np.ndarray[Any, Any], offset: int, shape: Sequence[int], dtype: str
+) -> np.ndarray[Any, Any]:
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    return weights[offset : offset + size].view(dtype).reshape(shape)
 
 
 class Machine:
@@ -131,8 +172,11 @@ class Machine:
     it returns. Safe to call from several threads; the calls are made one after another.
     """
 
-    def __init__(self, program: Any, threads: int) -> None:
-        """``program`` is a loaded library, or an executable that was built in this process."""
+    def __init__(self, program: Any, threads: int, weights: Sequence[Any] = ()) -> None:
+        """``program`` is a loaded library, or an executable that was built in this process.
+
+        ``weights`` are the tensors that it takes after its inputs.
+        """
         import tvm
         from tvm.runtime.vm import VirtualMachine
 
@@ -141,6 +185,7 @@ class Machine:
         self._pool_size = tvm.get_global_func("runtime.NumThreads")
         self._machine = VirtualMachine(program, tvm.cpu())
         self._main = self._machine["main"]
+        self._weights = tuple(weights)
         self._lock = threading.Lock()
         self._pools = threading.local()
 
@@ -149,7 +194,7 @@ class Machine:
         with self._lock:
             if not getattr(self._pools, "ready", False):
                 self._size_pool()
-            return self._main(*tensors)
+            return self._main(*tensors, *self._weights)
 
     def observe(self, observer: Callable[..., int]) -> None:
         """Have ``observer`` called before and after each call that the program makes.
@@ -196,6 +241,7 @@ class Model:
         outputs: tuple[Signature, ...],
         threads: int,
         manifest: Mapping[str, Any],
+        weights: Sequence[np.ndarray[Any, Any]] = (),
     ) -> None:
         """Use ``load``, which checks what it reads."""
         import tvm
@@ -209,7 +255,8 @@ class Model:
         self._borrowed = tvm_ffi.from_dlpack
         self._constant = frozenset(manifest.get("constant_outputs", ()))
         try:
-            self._machine = Machine(tvm.runtime.load_module(str(library)), threads)
+            given = [tvm_ffi.from_dlpack(one, require_alignment=ALIGNMENT) for one in weights]
+            self._machine = Machine(tvm.runtime.load_module(str(library)), threads, given)
         except Exception as error:  # TVM's errors and the loader's have no common type
             raise ArtifactError(
                 f"{library} cannot be loaded by TVM {tvm.__version__}: compile it again ({error})"

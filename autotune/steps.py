@@ -120,12 +120,14 @@ def prepared(
     status: Status | None,
     choices: Callable[[ImportedModel], Choices | None] | None = None,
     schedules: Callable[[FusedModel], Mapping[str, ChosenSchedule]] | None = None,
+    *,
+    apart: bool = False,
 ) -> Prepared:
     """The model inside the house.
 
     ``choices`` finds those for its graph; the default ones are taken where there are none.
     ``schedules`` finds those to compile it with: what they make is compared with the original then,
-    and ``built`` has only to write it.
+    and ``built`` has only to write it; ``apart`` as for ``autotune.artifact.build.compiled``.
     """
     from autotune.frontends import import_model
     from autotune.frontends.verify import Disagreement
@@ -135,7 +137,7 @@ def prepared(
     failure: ModelError | None = None
     while imported is not None:
         try:
-            return _compared(imported, target, status, choices, schedules)
+            return _compared(imported, target, status, choices, schedules, apart)
         except ModelError as error:
             # The first cure is the one that speaks of what the user exported.
             failure = failure or error
@@ -150,6 +152,7 @@ def _compared(
     status: Status | None,
     choices: Callable[[ImportedModel], Choices | None] | None,
     schedules: Callable[[FusedModel], Mapping[str, ChosenSchedule]] | None,
+    apart: bool,
 ) -> Prepared:
     """``imported`` fused, and compared with its original. Raises ``ModelError``."""
     from autotune.frontends import verify_import
@@ -165,7 +168,7 @@ def _compared(
         raise
     tell(status, "comparing the import with the original model")
     known = {} if schedules is None else schedules(fused)
-    if not _runs_here(target):
+    if not runs_here(target):
         return Prepared(imported, verify_import(imported), fused, known)
     from autotune.artifact.build import compiled, runnable
 
@@ -173,7 +176,7 @@ def _compared(
     try:
         # Fused and scheduled: seconds, where the plain module takes a minute.
         if schedules is not None:
-            made = compiled(fused, known)
+            made = compiled(fused, known, apart=apart)
         run = runnable(fused) if made is None else made.runnable()
         return Prepared(imported, verify_import(imported, lambda _: run), fused, known, made)
     except ModelError:
@@ -204,20 +207,16 @@ def built(prepared: Prepared, output: str | Path, status: Status | None) -> Comp
     from autotune.artifact.build import build
 
     imported, fused, made = prepared.imported, prepared.fused, prepared.compiled
-    schedules = prepared.schedules
-    ways: list[tuple[Mapping[str, ChosenSchedule], bool]] = [(schedules, False), (schedules, True)]
-    if schedules:
-        ways.append(({}, True))
-    runs_here = _runs_here(fused.target)
+    here = runs_here(fused.target)
     checks: list[ImportCheck] = []
     notes: list[str] = []
-    for chosen, safe in ways:
+    for chosen, safe in ways(prepared):
         found = sum(task.workload.key in chosen for task in fused.tasks)
         tuned = f": schedules of {found} of {len(fused.tasks)} tasks are known" if found else ""
         tell(status, f"compiling{tuned}")
 
         def compare(draft: Path) -> None:
-            checks.append(_checked(imported, draft))
+            checks.append(checked(imported, draft))
 
         try:
             manifest = build(
@@ -227,7 +226,7 @@ def built(prepared: Prepared, output: str | Path, status: Status | None) -> Comp
                 safe=safe,
                 made=made,
                 notes=notes,
-                check=compare if runs_here else None,
+                check=compare if here else None,
             )
         except ModelError as error:
             made = None
@@ -241,7 +240,15 @@ def built(prepared: Prepared, output: str | Path, status: Status | None) -> Comp
     )
 
 
-def _checked(imported: ImportedModel, draft: Path) -> ImportCheck:
+def ways(prepared: Prepared) -> list[tuple[Mapping[str, ChosenSchedule], bool]]:
+    """How to build it, until it is right: with which schedules, and whether LLVM is held back."""
+    schedules = prepared.schedules
+    found = [(schedules, False), (schedules, True)]
+    return [*found, ({}, True)] if schedules else found
+
+
+def checked(imported: ImportedModel, draft: Path) -> ImportCheck:
+    """The artifact ``draft`` beside the original. Raises ``ModelError`` where they differ."""
     from autotune.frontends import verify_import
     from autotune.runtime import load
 
@@ -249,7 +256,8 @@ def _checked(imported: ImportedModel, draft: Path) -> ImportCheck:
     return verify_import(imported, lambda _: load(draft), seed=1)
 
 
-def _runs_here(target: Target) -> bool:
+def runs_here(target: Target) -> bool:
+    """Whether code for ``target`` is for this machine."""
     from autotune.target import check_measurable
 
     try:

@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from autotune.artifact.link import link, linker
-from autotune.artifact.manifest import ChosenSchedule, FileEntry, Manifest, TaskEntry
+from autotune.artifact.manifest import (
+    ChosenSchedule,
+    FileEntry,
+    Manifest,
+    TaskEntry,
+    WeightsEntry,
+)
 from autotune.artifact.output import replacing
 from autotune.artifact.schedules import scheduled
+from autotune.artifact.weights import lifted
 from autotune.compiler import PIPELINE, pass_context
 from autotune.graph.model import FusedModel
 from autotune.measure.kernel import build_kernel
-from autotune.runtime import LIBRARY, MANIFEST, file_digest
+from autotune.runtime import FORMAT, LIBRARY, MANIFEST, SIZES_FORMAT, file_digest
 from autotune.versions import installed
 from search_spaces.task import Target
 
@@ -33,6 +40,8 @@ PACKAGES = {
 }
 """What the bytes of each artifact depend on, by the names that a manifest gives them."""
 
+SAFE = "compiled with LLVM's optimiser at level 1"
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +53,8 @@ class Compiled:
     schedules: Mapping[str, ChosenSchedule]
     executable: Any = field(repr=False)
     tasks: tuple[TaskEntry, ...] = field(repr=False)
+    weights: tuple[Any, ...] | None = field(default=None, repr=False)
+    """What the program takes after its inputs, where its weights were taken out of it."""
 
     def runnable(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         """As the function ``runnable``, and the executable stays as it is.
@@ -54,12 +65,23 @@ class Compiled:
 
         with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
             library = _export(self.executable, Path(folder), self.fused.target)
-            return _running(self.fused, tvm.runtime.load_module(str(library)))
+            program = tvm.runtime.load_module(str(library))
+            return _running(self.fused, program, self.weights or ())
 
 
-def compiled(fused: FusedModel, schedules: Mapping[str, ChosenSchedule]) -> Compiled:
-    """Compile ``fused`` once, for a comparison and for ``build``; arguments as there."""
-    return Compiled(fused, schedules, *_compiled(fused, schedules, {}, safe=False))
+def compiled(
+    fused: FusedModel,
+    schedules: Mapping[str, ChosenSchedule],
+    *,
+    safe: bool = False,
+    apart: bool = False,
+) -> Compiled:
+    """Compile ``fused`` once, for a comparison and for ``build``; arguments as there.
+
+    With ``apart`` its weights are taken out of the program, to be shared with others.
+    """
+    program, tasks, weights = _compiled(fused, schedules, {}, safe, apart)
+    return Compiled(fused, schedules, program, tasks, weights if apart else None)
 
 
 def build(
@@ -88,26 +110,39 @@ def build(
     linker(fused.target.triple)  # says what is missing before minutes of work
     spoilt: Refused = {key: dict(names) for key, names in (refused or {}).items()}
     with replacing(output) as draft:
-        if made is not None:
-            executable, tasks = made.executable, made.tasks
-        else:
-            executable, tasks = _compiled(fused, schedules, spoilt, safe)
-        library = _export(executable, draft, fused.target)
-        manifest = Manifest(
-            model={"name": fused.name, "digest": fused.digest},
-            inputs=fused.inputs,
-            outputs=fused.outputs,
-            target=fused.target,
-            versions=installed(PACKAGES | dict(fused.packages)),
-            graph=dict(fused.choices),
-            tasks=tasks,
-            files={LIBRARY: FileEntry(file_digest(library), library.stat().st_size)},
-            constant_outputs=constant_outputs(fused),
-            notes=(*notes, *(["compiled with LLVM's optimiser at level 1"] if safe else [])),
-        )
-        (draft / MANIFEST).write_text(manifest.text(), encoding="utf-8")
+        if made is None:
+            program, entries, _ = _compiled(fused, schedules, spoilt, safe)
+            made = Compiled(fused, schedules, program, entries)
+        manifest = write(made, draft, [*notes, *([SAFE] if safe else [])])
         if check is not None:
             check(draft)
+    return manifest
+
+
+def write(
+    made: Compiled, folder: Path, notes: Sequence[str], weights: WeightsEntry | None = None
+) -> Manifest:
+    """The library and the manifest of ``made``, in the empty directory ``folder``.
+
+    ``weights`` says where those lie that were taken out of it.
+    """
+    fused = made.fused
+    library = _export(made.executable, folder, fused.target)
+    manifest = Manifest(
+        model={"name": fused.name, "digest": fused.digest},
+        inputs=fused.inputs,
+        outputs=fused.outputs,
+        target=fused.target,
+        versions=installed(PACKAGES | dict(fused.packages)),
+        graph=dict(fused.choices),
+        tasks=made.tasks,
+        files={LIBRARY: FileEntry(file_digest(library), library.stat().st_size)},
+        constant_outputs=constant_outputs(fused),
+        notes=tuple(notes),
+        format=FORMAT if weights is None else SIZES_FORMAT,
+        weights=weights,
+    )
+    (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
     return manifest
 
 
@@ -132,17 +167,20 @@ def runnable(
     return _running(fused, executable(fused, schedules or {}))
 
 
-def _running(fused: FusedModel, program: Any) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+def _running(
+    fused: FusedModel, program: Any, weights: Sequence[Any] = ()
+) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """``program``, an executable or a library of ``fused``: arrays by name to arrays by name."""
     import numpy as np
     import tvm
     from tvm.relax import VirtualMachine
 
     machine = VirtualMachine(program, tvm.cpu())
+    rest = [tvm.runtime.tensor(weight) for weight in weights]
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
         given = [tvm.runtime.tensor(np.asarray(inputs[s.name], order="C")) for s in fused.inputs]
-        result = machine["main"](*given)
+        result = machine["main"](*given, *rest)
         values = [result] if hasattr(result, "numpy") else list(result)
         return {s.name: v.numpy() for s, v in zip(fused.outputs, values, strict=True)}
 
@@ -165,13 +203,18 @@ def _export(executable: Any, folder: Path, target: Target) -> Path:
 
 
 def _compiled(
-    fused: FusedModel, schedules: Mapping[str, ChosenSchedule], spoilt: Refused, safe: bool
-) -> tuple[Any, tuple[TaskEntry, ...]]:
-    """The Relax executable and how each task was compiled."""
+    fused: FusedModel,
+    schedules: Mapping[str, ChosenSchedule],
+    spoilt: Refused,
+    safe: bool,
+    apart: bool = False,
+) -> tuple[Any, tuple[TaskEntry, ...], tuple[Any, ...]]:
+    """The Relax executable, how each task was compiled, and the weights it is to be given."""
     while True:
         module, tasks = _with_schedules(fused, schedules, spoilt)
         try:
-            return _lowered(module, fused.target, safe), tasks
+            program, weights = _lowered(module, fused.target, safe, apart)
+            return program, tasks, weights
         except Exception as error:  # TVM raises anything; which function it was has to be found
             found = _guilty(fused, schedules, spoilt, tasks)
             if not found:
@@ -212,7 +255,7 @@ def _with_schedules(
     return tvm.IRModule(functions, attrs=module.attrs), tuple(entries)
 
 
-def _lowered(module: Any, target: Target, safe: bool) -> Any:
+def _lowered(module: Any, target: Target, safe: bool, apart: bool) -> tuple[Any, tuple[Any, ...]]:
     import tvm
     from tvm import relax
 
@@ -232,7 +275,11 @@ def _lowered(module: Any, target: Target, safe: bool) -> Any:
                 relax.transform.DeadCodeElimination(),
             ]
         )(module)
-        return relax.build(packed, made, relax_pipeline="default", tir_pipeline=PIPELINE)
+        weights: tuple[Any, ...] = ()
+        if apart:
+            packed, weights = lifted(packed)
+        built = relax.build(packed, made, relax_pipeline="default", tir_pipeline=PIPELINE)
+    return built, weights
 
 
 def constant_outputs(fused: FusedModel) -> tuple[str, ...]:

@@ -75,6 +75,18 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class WeightsEntry:
+    """Where the weights of one size lie in the file that all sizes share, in bytes from its start.
+
+    ``sha256`` is that of the file; ``tensors`` ("offset", "shape", "dtype") are what the program
+    takes after its inputs, in order.
+    """
+
+    sha256: str
+    tensors: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The manifest of an artifact. ``model`` has the model's name and digest.
 
@@ -92,6 +104,8 @@ class Manifest:
     notes: tuple[str, ...] = ()
     constant_outputs: tuple[str, ...] = ()
     format: int = FORMAT
+    weights: WeightsEntry | None = None
+    """None where they are part of the program."""
 
     @property
     def tuned(self) -> int:
@@ -121,4 +135,7 @@ class Manifest:
 
     def text(self) -> str:
         """The manifest as JSON text, the same bytes for equal manifests."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        told = asdict(self)
+        if self.weights is None:
+            del told["weights"]
+        return json.dumps(told, indent=1, sort_keys=True) + "\n"

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from autotune.runtime import MANIFEST, read_manifest
+from autotune.runtime import MANIFEST, any_manifest
 
 ORDER = ("versions", "model", "target", "graph", "inputs", "outputs", "tasks", "notes", "files")
 """Parts of a manifest: causes before what they cause."""
@@ -36,13 +36,20 @@ class Reproduction:
 
 def compare(artifact: Path, again: Path) -> Reproduction:
     """Compare ``artifact`` with ``again``, another build of it. Raises ``ArtifactError``."""
-    there, here = read_manifest(artifact), read_manifest(again)
-    found = list(_parts(there, here))
-    names = sorted({file.name for place in (artifact, again) for file in place.iterdir()})
-    for name in names:
+    there, here = any_manifest(artifact), any_manifest(again)
+    found: list[str] = []
+    digests: dict[str, str] = {}
+    for name in sorted({*there.get("sizes", {}), *here.get("sizes", {})}):
+        one = compare(artifact / name, again / name)  # what differs in a size comes first
+        found += [f"{name}: {difference}" for difference in one.differences]
+        digests |= {f"{name}/{file}": digest for file, digest in one.files.items()}
+    if not found:
+        found += _parts(there, here)
+    files = {f.name for place in (artifact, again) for f in place.iterdir() if not f.is_dir()}
+    for name in sorted(files):
         if name != MANIFEST or not found:
             found += _bytes(artifact / name, again / name)
-    digests = {name: str(entry["sha256"]) for name, entry in there["files"].items()}
+    digests |= {name: str(entry["sha256"]) for name, entry in there["files"].items()}
     return Reproduction(str(artifact), digests, tuple(found))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,18 +14,20 @@ from autotune.cli.options import (
     KeyOption,
     ModelArgument,
     QuietOption,
-    ShapeOption,
+    SizesOption,
     TargetOption,
     ThreadsOption,
 )
 from autotune.cli.progress import reporter
+from autotune.several import CompiledSizes
 from autotune.shares import shares_text
+from autotune.steps import CompileResult
 
 
 def compile(
     model: ModelArgument,
     output: Annotated[Path, typer.Option(help="Where to write the artifact.")],
-    shape: ShapeOption = None,
+    shape: SizesOption = None,
     target: TargetOption = "native",
     threads: ThreadsOption = None,
     key: KeyOption = "",
@@ -47,7 +49,7 @@ def compile(
     with reporter(quiet) as told:
         result = run(
             model,
-            parsing.shapes(shape or ()),
+            parsing.sizes(shape or ()),
             target=target,
             database=database,
             output=output,
@@ -56,29 +58,43 @@ def compile(
             lock=lock,
             status=told.status,
         )
-    manifest = result.manifest
-    rest = [task for task in manifest.tasks if task.source != "record"]
     if as_json:
-        print_json(
-            {
-                "output": str(result.output),
-                "tasks": len(manifest.tasks),
-                "tuned": manifest.tuned,
-                "spaces": manifest.spaces,
-                "shares": manifest.shares,
-                "not_tuned": [
-                    {"name": task.name, "source": task.source, "note": task.note} for task in rest
-                ],
-                "error": result.check.error if result.check else None,
-                "notes": list(manifest.notes),
-            }
-        )
+        print_json(described(result))
         return
     print(f"{result.output}: {result.summary}")
+    sizes = [result] if isinstance(result, CompileResult) else list(result.sizes.values())
+    for size in sizes:
+        _print(size, verbose, f"{size.output.name}: " if len(sizes) > 1 else "")
+
+
+def described(result: CompileResult | CompiledSizes) -> dict[str, Any]:
+    """``result`` as plain values for JSON."""
+    if not isinstance(result, CompileResult):
+        sizes = {name: described(size) for name, size in result.sizes.items()}
+        return {"output": str(result.output), "sizes": sizes}
+    manifest = result.manifest
+    rest = [task for task in manifest.tasks if task.source != "record"]
+    return {
+        "output": str(result.output),
+        "tasks": len(manifest.tasks),
+        "tuned": manifest.tuned,
+        "spaces": manifest.spaces,
+        "shares": manifest.shares,
+        "not_tuned": [
+            {"name": task.name, "source": task.source, "note": task.note} for task in rest
+        ],
+        "error": result.check.error if result.check else None,
+        "notes": list(manifest.notes),
+    }
+
+
+def _print(result: CompileResult, verbose: bool, size: str) -> None:
+    manifest = result.manifest
     counts = ", ".join(f"{name or 'no space'} {count}" for name, count in manifest.spaces.items())
-    print(f"tasks by search space: {counts}")
+    print(f"{size}tasks by search space: {counts}")
     if manifest.shares:
-        print(f"time by search space: {shares_text(manifest.shares)}")
+        print(f"{size}time by search space: {shares_text(manifest.shares)}")
     if verbose:
-        for task in rest:
-            print(f"  {task.name}: {task.source}{f' ({task.note})' if task.note else ''}")
+        for task in manifest.tasks:
+            if task.source != "record":
+                print(f"  {task.name}: {task.source}{f' ({task.note})' if task.note else ''}")

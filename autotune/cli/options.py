@@ -19,6 +19,15 @@ ShapeOption = Annotated[
         help="Shape of an input whose dimensions the model leaves open; once for each.",
     ),
 ]
+SizesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="NAME=1,3,224,224",
+        help="Shape of an input whose dimensions the model leaves open; once for each. With "
+        "NAME=1/8,3,224,224 the artifact holds a program for each size.",
+    ),
+]
 TargetOption = Annotated[
     str, typer.Option("--target", help="native, a name (see target list), or a JSON file.")
 ]

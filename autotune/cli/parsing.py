@@ -26,6 +26,31 @@ def shapes(given: Iterable[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def sizes(given: Iterable[str]) -> list[dict[str, tuple[int, ...]]]:
+    """As ``shapes``, with several sizes by "/": ``NAME=1/4/8,3,224,224`` are three.
+
+    Dimensions with several are taken together, first with first. Raises ``InputError``.
+    """
+    listed = list(given)
+    counts = {
+        part.count("/") + 1 for text in listed for part in text.rpartition("=")[2].split(",")
+    } - {1}
+    if len(counts) > 1:
+        raise InputError(
+            f"--input gives {' and '.join(map(str, sorted(counts)))} sizes: give as many for each "
+            "dimension that varies, first goes with first"
+        )
+    every = []
+    for number in range(max(counts, default=1)):
+        one = []
+        for text in listed:
+            name, equals, value = text.rpartition("=")
+            parts = (part.split("/") for part in value.split(","))
+            one.append(name + equals + ",".join(p[number if len(p) > 1 else 0] for p in parts))
+        every.append(shapes(one))
+    return every
+
+
 def files(given: Iterable[str]) -> dict[str, Path]:
     """``NAME=FILE`` entries by name. Raises ``InputError``."""
     found: dict[str, Path] = {}

@@ -27,7 +27,7 @@ def run(
 ) -> None:
     """Run the artifact DIR once."""
     os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")  # no compiler: it starts in half the time
-    from autotune.runtime import load
+    from autotune.sized import load
 
     arrays = {name: _read(path) for name, path in parsing.files(inputs).items()}
     outputs = load(artifact, threads)(arrays)

@@ -17,7 +17,7 @@ from autotune.cli.options import (
     KeyOption,
     ModelArgument,
     QuietOption,
-    ShapeOption,
+    SizesOption,
     TargetOption,
     ThreadsOption,
 )
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def tune(
     model: ModelArgument,
-    shape: ShapeOption = None,
+    shape: SizesOption = None,
     target: TargetOption = "native",
     threads: ThreadsOption = None,
     trials: Annotated[
@@ -132,7 +132,7 @@ def tune(
         with reporter(quiet) as told:
             result = run(
                 model,
-                parsing.shapes(shape or ()),
+                parsing.sizes(shape or ()),
                 target=target,
                 trials=trials,
                 seconds=parsing.duration(seconds),

@@ -162,6 +162,18 @@ def test_durations_and_shapes() -> None:
         parsing.shapes(["x=1", "x=2"])
 
 
+def test_several_sizes_are_taken_together():
+    assert parsing.sizes([]) == [{}]
+    assert parsing.sizes(["x=1,3"]) == [{"x": (1, 3)}]
+    assert parsing.sizes(["ids=1/8,64/128", "mask=1/8,64/128", "s="]) == [
+        {"ids": (1, 64), "mask": (1, 64), "s": ()},
+        {"ids": (8, 128), "mask": (8, 128), "s": ()},
+    ]
+    for bad in (["x=1/2,3/4/5"], ["x=1/2", "y=1/2/3"], ["x=1/,3"], ["x=1/2", "x=1/2"]):
+        with pytest.raises(InputError):
+            parsing.sizes(bad)
+
+
 def state(**changes: object) -> Progress:
     values: dict[str, object] = {
         "stage": "search",

@@ -1,0 +1,97 @@
+"""The weights that the sizes of one artifact share: taken out of each program, written once.
+
+A compiled program carries its constants inside. Where an artifact holds a program for each of
+several sizes, large constants become further parameters of each, and whatever is equal among them
+is in one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autotune.runtime import ALIGNMENT
+
+LEAST_BYTES = 256
+"""Constants smaller than this stay in the program: a parameter costs more than they do."""
+
+Array = np.ndarray[Any, Any]
+
+
+def lifted(module: Any) -> tuple[Any, tuple[Array, ...]]:
+    """The IRModule ``module`` with the weights of ``main`` as further parameters, and those.
+
+    Their order is that in which ``main`` uses them. What is returned as it is stays, and so does
+    what numpy has no type for.
+    """
+    from tvm import relax
+
+    from search_spaces.graph.expressions import array, is_constant, mapped
+
+    main = module["main"]
+    parameters: dict[Any, Any] = {}
+    weights: list[Array] = []
+
+    def leaf(expr: Any) -> Any:
+        if not is_constant(expr):
+            return expr
+        found = parameters.get(expr)
+        if found is None:
+            value = array(expr)
+            if value.nbytes < LEAST_BYTES or value.dtype.isbuiltin != 1:
+                return expr
+            found = parameters[expr] = relax.Var(f"weight_{len(weights)}", expr.ty)
+            weights.append(np.ascontiguousarray(value))
+        return found
+
+    blocks = []
+    for block in main.body.blocks:
+        bindings = []
+        for binding in block.bindings:
+            # A constant that only gets a name may be an output: nobody may write to that.
+            if isinstance(binding, relax.VarBinding) and isinstance(binding.value, relax.Call):
+                binding = relax.VarBinding(binding.var, mapped(binding.value, leaf))
+            bindings.append(binding)
+        blocks.append(type(block)(bindings))
+    body = relax.SeqExpr(blocks, main.body.body)
+    inputs = [*main.params, *parameters.values()]
+    made = relax.Function(inputs, body, main.ret_ty, main.is_pure, main.attrs)
+    result = module.clone()
+    result.update_func(module.get_global_var("main"), made)
+    return relax.transform.Normalize()(result), tuple(weights)
+
+
+class SharedWeights:
+    """What several programs are given, each distinct array once."""
+
+    def __init__(self) -> None:
+        self._arrays: list[tuple[int, bytes]] = []
+        self._places: dict[bytes, int] = {}
+        self._end = 0
+
+    def add(self, arrays: Sequence[Array]) -> tuple[dict[str, Any], ...]:
+        """Where each of ``arrays`` lies in the file: offset in bytes, shape, dtype."""
+        entries = []
+        for one in arrays:
+            data = one.tobytes()
+            digest = hashlib.sha256(data).digest()
+            if digest not in self._places:
+                self._places[digest] = self._end
+                self._arrays.append((self._end, data))
+                self._end += -(-len(data) // ALIGNMENT) * ALIGNMENT
+            place = {"offset": self._places[digest], "shape": one.shape, "dtype": one.dtype.name}
+            entries.append(place)
+        return tuple(entries)
+
+    def write(self, path: Path) -> None:
+        """Write the file: one array of bytes, as numpy reads them without copying."""
+        # Never empty: that could not be mapped.
+        length = max(self._end, ALIGNMENT)
+        whole = np.lib.format.open_memmap(path, "w+", np.uint8, (length,))
+        for offset, data in self._arrays:
+            whole[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
+        whole.flush()
