@@ -55,12 +55,11 @@ def test_tuned_and_default_tasks_are_told_apart_and_right(tmp_path: Path) -> Non
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["lib.so", "manifest.json"]
 
 
-def test_weights_are_packed_when_the_artifact_is_built(tmp_path: Path) -> None:
-    from autotune.artifact.build import _lowered, _with_schedules
+def test_weights_are_packed_when_the_artifact_is_built() -> None:
+    from autotune.artifact.build import executable
 
     model = fused(native(2))
-    module, _ = _with_schedules(model, tuned(model, 16), {})
-    code = _lowered(module, model.target, safe=False).as_text()
+    code = executable(model, tuned(model, 16)).as_text()
     assert "prepacked" in code
     assert "weight_prepack" not in code
 
