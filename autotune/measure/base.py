@@ -61,6 +61,8 @@ class Runner(ABC):
     target: Target
     parallel: int = 1
     """How many candidates are measured at a time: that many at least are asked for together."""
+    keeps: bool = False
+    """Whether a candidate that is measured several times in a row is built once."""
 
     @abstractmethod
     def run(self, task: Task, candidates: Sequence[Candidate]) -> Iterator[Measurement]:

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ from search_spaces.task import Candidate, Target, Task, TensorType, Workload
 
 _LONGEST = 600
 
+_MOST_KEPT = 8
+"""Kernels that a worker keeps, in case they are measured again: as many as finals compare."""
+
 
 def brief(error: BaseException) -> str:
     """The type of ``error`` and what it says, without TVM's stack, at most 600 characters."""
@@ -59,6 +62,15 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A candidate that was built."""
+
+    kernel: Kernel
+    trace: str
+    module: str
+
+
 @dataclass
 class _Job:
     """What a worker knows of the task in hand.
@@ -76,12 +88,21 @@ class _Job:
     clock: DriftClock
     places: Places
     draws: Draws | None = None
+    kept: dict[str, _Kept] = field(default_factory=dict)
+    """By candidate key; the one that was measured last comes last."""
 
     def prepare(self, message: Sequence[Mapping[str, Any]]) -> Draws:
         """What the candidates are checked on, made once for each worker and task."""
         if self.draws is None:
             self.draws = self.draws_in(message, Guarded)
         return self.draws
+
+    def keep(self, candidate: Candidate, built: _Kept) -> None:
+        """Have ``candidate`` at hand if it is measured again."""
+        self.kept.pop(candidate.key, None)
+        self.kept[candidate.key] = built
+        if len(self.kept) > _MOST_KEPT:
+            del self.kept[next(iter(self.kept))]
 
     def draws_in(self, message: Sequence[Mapping[str, Any]], allocate: Allocate) -> Draws:
         """What a candidate is checked on, in tensors of ``allocate``."""
@@ -167,6 +188,8 @@ def _read(descriptor: int, types: Sequence[TensorType], offset: int) -> list[Arr
 def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
     """Take one candidate through its stages, telling the parent when each begins and ends.
 
+    One that was built here lately is not built again.
+
     It ends at once where its module is one of ``message["known"]``. With ``message["wait"]`` it
     waits when it is built, until it is told to run.
     """
@@ -189,14 +212,21 @@ def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict
     try:
         if job.device is None:
             job.places.build_on(message["cores"])
-        scheduled = schedule(job.task, job.target, candidate)
-        trace, module = scheduled.trace, module_digest(scheduled.module)
+        kept = job.kept.get(candidate.key)
+        if kept is None:
+            scheduled = schedule(job.task, job.target, candidate)
+            trace, module = scheduled.trace, module_digest(scheduled.module)
+        else:
+            trace, module = kept.trace, kept.module
         if module in message["known"]:
             seconds[stage] = time.perf_counter() - started
             return {"same": module, "trace": trace, "seconds": seconds}
         enter("build")
         if job.device is None:
-            kernel = build_kernel(scheduled.module, job.task.workload, job.target)
+            if kept is None:
+                kernel = build_kernel(scheduled.module, job.task.workload, job.target)
+                kept = _Kept(kernel, trace, module)
+            job.keep(candidate, kept)
             if message["wait"]:
                 enter("wait")
                 message |= wire.receive(channel)[0]
@@ -204,7 +234,7 @@ def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict
             enter("verify")
             draws = job.prepare(message["draws"])
             before = job.clock.before()
-            outcome = _run(job, draws, kernel, message["best"], enter)
+            outcome = _run(job, draws, kept.kernel, message["best"], enter)
             drift.append(max(before, job.clock.now()))
         else:
             outcome = _run_on_device(channel, job, scheduled.module, message, enter)

@@ -74,6 +74,8 @@ class RayRunner(Runner):
     Who reaches a Ray cluster can run any code on it: for private networks only.
     """
 
+    keeps = True
+
     def __init__(
         self,
         target: Target,

@@ -31,6 +31,8 @@ class LocalRunner(WorkerRunner):
     than a candidate has threads, builds go on there meanwhile. See ``WorkerRunner``.
     """
 
+    keeps = True
+
     def __init__(
         self,
         target: Target,

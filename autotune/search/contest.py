@@ -40,8 +40,7 @@ def finalists(state: SearchState, task: TaskState) -> list[Candidate]:
 
 def seconds_needed(state: SearchState) -> float:
     """How long the finals of all tasks would take if they were held now."""
-    looks = sum(len(finalists(state, task)) for task in state.tasks)
-    return looks * state.settings.rounds * state.pace
+    return state.looks(sum(len(finalists(state, task)) for task in state.tasks))
 
 
 def hold_finals(
@@ -64,7 +63,7 @@ def hold_finals(
             last = task.verdict
             if not found or (last and last.seconds.keys() >= {c.key for c in found}):
                 break
-            needed = len(found) * state.settings.rounds * state.pace
+            needed = state.looks(len(found))
             if bound is not None and state.elapsed + needed > bound:
                 break
             try:

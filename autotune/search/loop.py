@@ -83,7 +83,14 @@ def tune_tasks(
     ]
     run = _begin_run(tasks, target, database, chosen, model)
     drift = DriftLog(drift_seconds(database, target.digest))
-    state = SearchState(target, chosen, run, [TaskState(study) for study in studies], drift)
+    state = SearchState(
+        target,
+        chosen,
+        run,
+        [TaskState(study) for study in studies],
+        drift,
+        keeps=runner.keeps,
+    )
     for task in state.tasks:
         task.restore(database, runner)
     if chosen.transfer:

@@ -100,6 +100,10 @@ class SearchState:
     drift: DriftLog = field(default_factory=DriftLog)
     new: int = 0
     begun: float = field(default_factory=time.monotonic)
+    keeps: bool = False
+    """Whether the runner builds a candidate once that it measures several times."""
+    ran: float = 0.0
+    """Seconds that the new measurements took once their candidates were built."""
     until: float | None = None
     """Seconds that the tasks may take together: less than the settings say where a model takes
     longer than the sum of its tasks."""
@@ -112,6 +116,7 @@ class SearchState:
     ) -> Record:
         """A first look as it is stored; ``origin`` says which task the candidate is from."""
         drift = self.drift.note(measurement.drift_seconds)
+        self.ran += sum(measurement.seconds.get(stage, 0.0) for stage in ("verify", "run"))
         extra: dict[str, Any] = {} if drift is None else {"drift": drift}
         if origin is not None:
             extra["warm_start"] = dict(origin)
@@ -149,6 +154,13 @@ class SearchState:
     def pace(self) -> float:
         """Seconds of one measurement, as this run went so far; 0 before the first."""
         return self.elapsed / self.new if self.new else 0.0
+
+    def looks(self, candidates: int) -> float:
+        """Seconds that the finals of so many candidates would take, as this run went so far."""
+        again = self.settings.rounds - 1
+        if not self.keeps or not self.new:
+            return candidates * (1 + again) * self.pace
+        return candidates * (self.pace + again * min(self.pace, self.ran / self.new))
 
     @property
     def succeeded(self) -> bool:

@@ -171,6 +171,16 @@ def test_memory_that_runs_out_is_named(runner: LocalRunner, task: Task) -> None:
     assert "out of memory" in result.outcome.message
 
 
+def test_a_candidate_measured_again_is_not_built_again(runner: LocalRunner, task: Task) -> None:
+    one, other = candidate("tiled", 2), candidate("tiled", 32)
+    first, second, *rest = (next(runner.run(task, [c])) for c in (one, other, one, other, one))
+    for look, before in zip(rest, (first, second, first), strict=True):
+        assert isinstance(look.outcome, Measured) and look.trace == before.trace
+        assert look.module == before.module and not look.same_as
+        spent = look.seconds["schedule"] + look.seconds["build"]
+        assert spent < 0.2 * (before.seconds["schedule"] + before.seconds["build"])
+
+
 def test_worker_killed_from_outside_between_candidates(runner: LocalRunner, task: Task) -> None:
     results = runner.run(task, [candidate("tiled"), candidate("tiled", 8), candidate("tiled", 4)])
     assert isinstance(next(results).outcome, Measured)
