@@ -27,17 +27,17 @@ def pass_context(target: Target) -> AbstractContextManager[Any]:
     return tvm.transform.PassContext(opt_level=3, config=config)  # type: ignore[no-any-return]
 
 
-def compile_functions(module: Any, target: Target, *, safe: bool = False) -> Any:
+def compile_functions(module: Any, target: Target, *, level: int | None = None) -> Any:
     """Compile every PrimFunc of the IRModule ``module`` to a loaded ``tvm.runtime.Module``.
 
-    Each function is reached by its global symbol. ``safe`` keeps LLVM's own optimiser at its lowest
-    useful level, where its known wrong code for wide vectors does not appear: for references, not
-    for speed. Raises TVM's errors. LLVM makes machine code when a function is first looked up.
+    Each function is reached by its global symbol. ``level`` is that of LLVM's own optimiser, TVM's
+    default if None: at 0 and 1 its known wrong code for wide vectors does not appear. Raises TVM's
+    errors. LLVM makes machine code when a function is first looked up.
     """
     import tvm
 
     spec = target.tvm()
-    if safe:
-        spec["opt-level"] = 1
+    if level is not None:
+        spec["opt-level"] = level
     with pass_context(target):
         return tvm.tirx.build(module, tvm.target.Target(spec), pipeline=PIPELINE)

@@ -34,6 +34,10 @@ EXTRA_SECONDS = 2.0
 Of this thread at work, so that a task is not checked on less because the machine was busy."""
 
 
+SMALL = 8e6
+"""Operations, or floats touched, below which a function is sooner computed than optimised."""
+
+
 @dataclass(frozen=True)
 class Draw:
     """Which inputs: what ``make_inputs`` takes."""
@@ -166,7 +170,8 @@ class _Programs:
         import tvm
 
         module = _plain_loops(tvm.ir.load_json(function))
-        return compile_functions(module, self._target, safe=True)
+        work = max(self._task.flops, self._task.bytes / 4)
+        return compile_functions(module, self._target, level=0 if work < SMALL else 1)
 
 
 def _plain_loops(module: Any) -> Any:
