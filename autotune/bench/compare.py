@@ -65,8 +65,9 @@ def bench(
 ) -> BenchResult:
     """Time the artifact directory ``artifact`` and the engines ``against``, interleaved.
 
-    An entry of ``against`` is the name of a peer ("onnxruntime", "openvino"), which reads the
-    original ONNX file ``model``, or another artifact directory of the same model. All get the same
+    An entry of ``against`` is the name of a peer, which reads the original file ``model``
+    ("onnxruntime", "openvino" an ONNX file; "torch", "torch.compile" a program of torch.export), or
+    another artifact directory of the same model. All get the same
     ``inputs`` (random ones from ``seed`` if not given) and ``threads`` (the artifact's own if not
     given). What is timed is a whole call, from numpy arrays to numpy arrays. Raises a
     ``UserError``.
@@ -137,20 +138,29 @@ def _engine(name: str, ours: Model, model: str | Path | None, inputs: Mapping[st
         return _engine_of(name, other, inputs)
     peer = peer_named(name)
     if model is None:
-        raise InputError(f"{name} needs the original model: name the ONNX file with --model")
+        raise InputError(f"{name} needs the original model: name its file with --model")
+    peer.check(Path(model))
     _check_model(Path(model), ours)
     return peer.engine(Path(model), inputs, ours.threads)
 
 
 def _check_model(path: Path, ours: Model) -> None:
-    from autotune.frontends.onnx_file import digest_of_import, read_onnx
-
     shapes = {spec.name: spec.shape for spec in ours.inputs}
-    if digest_of_import(read_onnx(path), shapes) != ours.manifest["model"]["digest"]:
+    if _digest(path, shapes) != ours.manifest["model"]["digest"]:
         raise ModelError(
             f"{path} is not the model that the artifact was compiled from "
             f"({ours.manifest['model']['name']}): name that one with --model"
         )
+
+
+def _digest(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    if path.suffix.lower() == ".pt2":
+        from autotune.frontends.torch_export import digest_of_file
+
+        return digest_of_file(path, shapes)
+    from autotune.frontends.onnx_file import digest_of_import, read_onnx
+
+    return digest_of_import(read_onnx(path), shapes)
 
 
 def _engine_of(name: str, model: Model, inputs: Mapping[str, Any]) -> Engine:

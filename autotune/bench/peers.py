@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune.errors import InputError, MissingDependency, ModelError
+from autotune.bench import torch_peers
+from autotune.errors import InputError, MissingDependency, ModelError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +31,8 @@ class Engine:
 class Peer:
     """An engine that may be installed: its module, its distribution, and how to start it.
 
-    ``start`` takes the ONNX file, the inputs by name and the number of threads, and returns what
-    runs one inference.
+    ``start`` takes the model file, the inputs by name and the number of threads, and returns what
+    runs one inference. ``torch`` tells that the file is a program of torch.export and not ONNX.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Peer:
     package: str
     install: str
     start: Callable[[Path, Mapping[str, Any], int], Callable[[], Arrays]] = field(repr=False)
+    torch: bool = False
 
     @property
     def missing(self) -> str:
@@ -47,12 +49,29 @@ class Peer:
             return ""
         return f"{self.name} is not installed: run pip install {self.install}"
 
+    def check(self, model: Path) -> None:
+        """Raise ``ModelError`` where ``model`` is a file of another kind."""
+        exported = model.suffix.lower() == ".pt2"
+        if self.torch and not exported:
+            raise ModelError(
+                f"{self.name} runs programs of torch.export (.pt2) and {model} is none: leave it "
+                "out of --against"
+            )
+        if exported and not self.torch:
+            raise ModelError(
+                f"{self.name} reads ONNX files and {model} is a program of torch.export: compare "
+                "with torch or torch.compile"
+            )
+
     def engine(self, model: Path, inputs: Mapping[str, Any], threads: int) -> Engine:
         """Load ``model``. Raises ``MissingDependency``, or ``ModelError`` where it refuses it."""
+        self.check(model)
         if self.missing:
             raise MissingDependency(self.missing)
         try:
             run = self.start(model, inputs, threads)
+        except UserError:
+            raise
         except Exception as error:  # each engine has errors of its own
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ModelError(
@@ -105,6 +124,10 @@ PEERS = {
     for peer in (
         Peer("onnxruntime", "onnxruntime", "onnxruntime", "onnxruntime", _onnxruntime),
         Peer("openvino", "openvino", "openvino", "'autotune[peers]'", _openvino),
+        Peer("torch", "torch", "torch", "'autotune[torch]'", torch_peers.eager, torch=True),
+        Peer(
+            "torch.compile", "torch", "torch", "'autotune[torch]'", torch_peers.compiled, torch=True
+        ),
     )
 }
 

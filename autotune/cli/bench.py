@@ -21,10 +21,14 @@ def bench(
     artifact: ArtifactArgument,
     against: Annotated[
         str,
-        typer.Option(help="Engines, by commas: onnxruntime, openvino, other artifact directories."),
+        typer.Option(
+            help="Engines, by commas: onnxruntime, openvino, torch, torch.compile, other artifact "
+            "directories."
+        ),
     ] = "onnxruntime",
     model: Annotated[
-        Path | None, typer.Option(help="The ONNX file that the artifact was compiled from.")
+        Path | None,
+        typer.Option(help="The file that the artifact was compiled from (.onnx, .pt2)."),
     ] = None,
     threads: ThreadsOption = None,
     seconds: Annotated[str, typer.Option("--time", help="About how long to measure.")] = "10s",
