@@ -57,33 +57,35 @@ def _started(
 
 
 def _of_module(program: Any, feed: Arrays, make: Callable[[Any], Callable[..., Any]]) -> Run:
-    """The program as whoever exported it would call it."""
+    """The program with its weights inside, as a module of plain tensors.
+
+    How ``program.module()`` packs and unpacks arguments, and checks their shapes, takes longer than
+    a small model: nobody who runs the module that was exported has that.
+    """
     import torch
     from torch.export.graph_signature import ConstantArgument, InputKind
-    from torch.utils._pytree import tree_leaves, tree_unflatten
 
     from autotune.frontends.torch_program import output_names
 
-    # Shapes were compared with the artifact's; nobody who deploys it has them checked in each call.
-    module = make(program.module(check_guards=False))
+    module = program.module(check_guards=False)
+    plain = torch.fx.Graph()
+    plain.output(plain.graph_copy(module.graph, {}))
+    function = make(torch.fx.GraphModule(module, plain))
     names = output_names(program.call_spec.out_spec)
     given = [spec.arg for spec in program.graph_signature.input_specs
              if spec.kind is InputKind.USER_INPUT]  # fmt: skip
     constants = {arg.name: arg.value for arg in given if isinstance(arg, ConstantArgument)}
     places = [arg.name for arg in given]
-    structure = program.call_spec.in_spec
 
     def run() -> dict[str, Any]:
-        flat = [
+        tensors = [
             constants[place] if place in constants else torch.from_numpy(feed[place])
             for place in places
         ]
-        args, kwargs = tree_unflatten(flat, structure)
         with torch.inference_mode():
-            values = tree_leaves(module(*args, **kwargs))
             return {
                 name: value.numpy()
-                for name, value in zip(names, values, strict=True)
+                for name, value in zip(names, function(*tensors), strict=True)
                 if isinstance(value, torch.Tensor)
             }
 
