@@ -15,16 +15,24 @@ from autotune.errors import InputError, MissingDependency, ModelError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from autotune.runtime import Model
+
     Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A model ready to run on fixed inputs: each call of ``run`` is one inference."""
+    """A model ready to run on fixed inputs: each call of ``run`` is one inference.
+
+    ``source`` is what it was loaded from: an artifact directory, or the file that the peer called
+    ``peer`` reads. With those ``start`` makes another one of it.
+    """
 
     name: str
     version: str
     run: Callable[[], Arrays] = field(repr=False)
+    source: Path
+    peer: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Peer:
             raise ModelError(
                 f"{self.name} cannot load {model}: leave it out of --against ({lines[0]})"
             ) from error
-        return Engine(self.name, version(self.package), run)
+        return Engine(self.name, version(self.package), run, model, self.name)
 
 
 def _onnxruntime(model: Path, inputs: Mapping[str, Any], threads: int) -> Callable[[], Arrays]:
@@ -137,3 +145,21 @@ def peer_named(name: str) -> Peer:
     if name not in PEERS:
         raise InputError(f"there is no engine {name!r} to compare with: use {' or '.join(PEERS)}")
     return PEERS[name]
+
+
+def start(peer: str, source: Path, inputs: Mapping[str, Any], threads: int) -> Engine:
+    """Load ``source`` by the peer of that name, or as an artifact where it is "".
+
+    Raises a ``UserError``.
+    """
+    if peer:
+        return peer_named(peer).engine(source, inputs, threads)
+    from autotune.runtime import load
+
+    return engine_of(str(source), load(source, threads), inputs, source)
+
+
+def engine_of(name: str, model: Model, inputs: Mapping[str, Any], source: Path) -> Engine:
+    """An artifact that is loaded already, from ``source``, as an engine."""
+    made_by = str(model.manifest["versions"].get("autotune", ""))
+    return Engine(name, made_by, lambda: model(inputs), source)
