@@ -41,13 +41,22 @@ class EngineResult:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """All engines, ours first. ``reference`` is what the errors in their details are against."""
+    """All engines, ours first. ``reference`` is what the errors in their details are against.
+
+    ``batch`` is the leading extent of the first input, 1 where it has none.
+    """
 
     model: str
     threads: int
     cpu: str
     engines: tuple[EngineResult, ...]
+    artifact: str = ""
+    batch: int = 1
     reference: str = ""
+
+    def samples_per_second(self, engine: EngineResult) -> float:
+        """What one caller of an engine of this result gets at its median latency."""
+        return self.batch / engine.latency.p50
 
 
 def bench(
@@ -116,6 +125,8 @@ def bench(
         ours.threads,
         ours.manifest["target"]["model"],
         tuple(results.values()),
+        str(artifact),
+        (*ours.inputs[0].shape, 1)[0] if ours.inputs else 1,
         reference.name if reference else "",
     )
 
@@ -154,7 +165,10 @@ def _engine(name: str, ours: Model, model: str | Path | None, inputs: Mapping[st
 
         other = load(name, ours.threads)
         if other.manifest["model"]["digest"] != ours.manifest["model"]["digest"]:
-            raise ModelError(f"{name} was compiled from another model: compare artifacts of one")
+            raise ModelError(
+                f"{name} was compiled from another model, or for other shapes: compare artifacts of "
+                "one"
+            )
         return engine_of(name, other, inputs, Path(name))
     peer = peer_named(name)
     if model is None:
