@@ -166,8 +166,8 @@ def _engine(name: str, ours: Model, model: str | Path | None, inputs: Mapping[st
         other = load(name, ours.threads)
         if other.manifest["model"]["digest"] != ours.manifest["model"]["digest"]:
             raise ModelError(
-                f"{name} was compiled from another model, or for other shapes: compare artifacts of "
-                "one"
+                f"{name} was compiled from another model, or for other shapes: compare artifacts "
+                "that were compiled alike"
             )
         return engine_of(name, other, inputs, Path(name))
     peer = peer_named(name)
