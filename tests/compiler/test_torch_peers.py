@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from autotune.bench.peers import peer_named
+from autotune.errors import ModelError
 
 torch = pytest.importorskip("torch")
 
@@ -62,6 +63,19 @@ def test_inputs_and_outputs_have_their_names(several: Path, name: str) -> None:
     assert sorted(found) == ["product", "sum"]
     np.testing.assert_allclose(found["sum"], made + inputs["more_b"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["product"], made * inputs["more_a"], rtol=1e-4, atol=1e-5)
+
+
+def test_torch_compile_without_a_compiler_is_said_so(
+    several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._inductor.config as settings
+
+    monkeypatch.setattr(settings.cpp, "cxx", (None, str(tmp_path / "none")))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing was compiled before
+    inputs = {"x": np.ones((7, 4), "float32"), "more_a": np.ones((7, 2), "float32")}
+    inputs["more_b"] = np.ones(2, "float32")
+    with pytest.raises(ModelError, match=r"needs a C\+\+ compiler and finds none: install g\+\+"):
+        peer_named("torch.compile").engine(several, inputs, 1)
 
 
 def test_a_program_that_writes_to_its_input_leaves_it_alone(tmp_path: Path) -> None:

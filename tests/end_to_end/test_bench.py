@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.models import ENVIRONMENT, autotune, layers, refused
+from tests.end_to_end.models import autotune, layers, refused
 
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is an extra"
@@ -98,15 +98,3 @@ def test_torch_runs_the_program_with_its_state_as_an_artifact_does(counter: Path
     assert (ours["name"], theirs["name"]) == ("autotune", "torch")
     assert theirs["latency"]["p50"] > 0
     assert theirs["difference"]["relative"] < 1e-5
-
-
-@needs_torch
-def test_torch_compile_without_a_compiler_is_said_so(
-    counter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(ENVIRONMENT, "CXX", str(tmp_path / "none"))
-    monkeypatch.setitem(ENVIRONMENT, "TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    said = refused(
-        "bench", "counter", "--model", "counter.pt2", "--against", "torch.compile", folder=counter
-    )
-    assert "torch.compile needs a C++ compiler" in said
