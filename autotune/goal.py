@@ -50,7 +50,7 @@ class Goal:
         return cls(engine=name, times=_number(times, text) if colon else 1.0)
 
     def race(self, model: Any, imported: ImportedModel, threads: int, seed: int = 0) -> Race:
-        """The goal on this machine, with the engine, if any, ready to run the ONNX file ``model``.
+        """The goal on this machine, with the engine, if any, ready to run the file ``model``.
 
         Raises a ``UserError`` where the engine is not installed or does not take the model.
         """

@@ -60,7 +60,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Build the variants of a model, compare what they compute, and time them in turns."""
     import autotune
     from autotune.artifact.build import build
-    from autotune.bench.compare import difference
+    from autotune.bench.difference import difference
     from autotune.bench.interleaved import interleave
     from autotune.bench.statistics import latency, ratio
     from autotune.frontends import import_model

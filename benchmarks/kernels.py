@@ -193,8 +193,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.db and not options.trials and not options.db.exists():
         raise InputError(f"there is no database {options.db}: tune into it with --trials")
     options.db = options.db or options.work / "tuning.db"
-    options.peers = [name for name, peer in PEERS.items() if not peer.missing]
-    for peer in PEERS.values():
+    readers = [peer for peer in PEERS.values() if not peer.torch]
+    options.peers = [peer.name for peer in readers if not peer.missing]
+    for peer in readers:
         if peer.missing:
             print(f"benchmarks.kernels: {peer.missing}", file=sys.stderr)
     return options

@@ -1,12 +1,13 @@
-"""Figures of artifacts, each taken in a fresh process: ``python -m autotune.bench.fresh``.
+"""Figures of engines, each taken in a fresh process: ``python -m autotune.bench.fresh [PEER]``.
 
-One process imports TVM, which takes seconds, and is forked for each measurement. It never runs a
-model itself, since TVM's thread pool does not survive a fork.
+One process imports TVM, or what a peer needs, which takes seconds, and is forked for each
+measurement. It never runs a model itself, since thread pools do not survive a fork.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -14,25 +15,45 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from autotune.errors import ArtifactError, UserError
+from autotune.errors import ArtifactError, ModelError, UserError
 
 CALLS = 3
 """Inferences after which memory has reached its peak."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """What starting an engine took: seconds, and bytes at the peak.
+
+    ``imported`` is for the engine's packages, ``load`` from then until the model is ready,
+    ``first`` the first inference. ``memory`` is what the last two added, and a few more inferences.
+    """
+
+    imported: float
+    load: float
+    first: float
+    memory: int
+
+
 @contextlib.contextmanager
-def measuring(threads: int) -> Iterator[Measuring]:
-    """The process that is forked, until the block ends; inferences use ``threads`` threads."""
+def measuring(threads: int, peer: str = "") -> Iterator[Measuring]:
+    """The process that is forked, until the block ends; inferences use ``threads`` threads.
+
+    It runs artifacts, or models by the peer called ``peer``.
+    """
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     # Idle threads of numpy's library would be one more thing that spins.
     extra = {"TVM_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": path}
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "autotune.bench.fresh"],
+        [sys.executable, "-P", "-m", "autotune.bench.fresh", peer],
         env={**os.environ, **extra},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -40,7 +61,7 @@ def measuring(threads: int) -> Iterator[Measuring]:
         start_new_session=True,
     )
     try:
-        yield Measuring(process, threads)
+        yield Measuring(process, threads, peer)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # and what it has forked
@@ -50,10 +71,11 @@ def measuring(threads: int) -> Iterator[Measuring]:
 class Measuring:
     """Asks for measurements; each is made in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], threads: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], threads: int, peer: str) -> None:
         """Use ``measuring``, which ends the process."""
         self._process = process
         self._threads = threads
+        self._peer = peer
 
     def times(
         self, artifacts: Mapping[str, Path], seconds: float, rounds: int, seed: int
@@ -74,6 +96,15 @@ class Measuring:
         """
         return float(self._ask(do="peak", artifacts={"": str(artifact)}, seed=0)["bytes"])
 
+    def start(self, source: Path, inputs: Path, names: Sequence[str]) -> Start:
+        """What it takes to load ``source`` and to run it.
+
+        ``inputs`` is an .npz file of arrays in the order of ``names``. Raises a ``UserError``.
+        """
+        at = {"": str(source)}
+        found = self._ask(do="start", artifacts=at, inputs=str(inputs), names=list(names))
+        return Start(**found)
+
     def _ask(self, **request: Any) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -84,6 +115,11 @@ class Measuring:
             raise ArtifactError(answer["refused"])
         if "ended" in answer:
             names = " and ".join(request["artifacts"].values())
+            if self._peer:
+                raise ModelError(
+                    f"the process that ran {names} by {self._peer} ended ({answer['ended']}): "
+                    "leave it out of --against"
+                )
             raise ArtifactError(
                 f"the process that ran {names} ended ({answer['ended']}): compile the artifact "
                 "again, or try it with autotune run"
@@ -92,7 +128,7 @@ class Measuring:
 
 
 def _times(request: Mapping[str, Any]) -> dict[str, Any]:
-    from autotune.bench.compare import difference
+    from autotune.bench.difference import difference
     from autotune.bench.interleaved import interleave
 
     models, inputs = _loaded(request)
@@ -113,6 +149,29 @@ def _peak(request: Mapping[str, Any]) -> dict[str, Any]:
         for _ in range(CALLS):
             model(inputs)
     return {"bytes": _memory("VmHWM") - before}
+
+
+def _start(request: Mapping[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    from autotune.bench.peers import start
+
+    with np.load(request["inputs"]) as held:
+        inputs = dict(zip(request["names"], (held[key] for key in held.files), strict=True))
+    with tempfile.TemporaryDirectory(prefix="autotune-") as scratch:
+        # What torch.compile keeps of earlier processes would be no part of a start from nothing.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch
+        before = _memory("VmRSS")
+        begun = time.perf_counter()
+        run = start(request["peer"], Path(request["artifacts"][""]), inputs, request["threads"]).run
+        ready = time.perf_counter()
+        run()
+        first = time.perf_counter() - ready
+        for _ in range(CALLS - 1):
+            run()
+        peak = _memory("VmHWM") - before
+    taken = {"load": ready - begun, "first": first, "memory": peak}
+    return {"imported": request["imported"], **taken}
 
 
 def _loaded(request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -136,7 +195,7 @@ def _memory(name: str) -> int:
 def _answer(request: Mapping[str, Any], pipe: Connection) -> None:
     """In the fork."""
     try:
-        pipe.send(_times(request) if request["do"] == "times" else _peak(request))
+        pipe.send({"times": _times, "peak": _peak, "start": _start}[request["do"]](request))
     except UserError as error:
         pipe.send({"refused": str(error)})
 
@@ -147,22 +206,30 @@ def _ended(code: int | None) -> str:
     return f"with exit code {code}"
 
 
-def main(lines: Sequence[str] | Any = sys.stdin) -> None:
-    """Answer requests, one JSON object a line, until there are no more."""
+def _imported(peer: str) -> float:
+    """Import what the forked processes need; seconds that the engine's own packages took."""
     from autotune.lean import without_torch
 
     without_torch()
-    import tvm  # noqa: F401
 
     import autotune.bench.compare
     import autotune.bench.interleaved
     import autotune.frontends.sampling
     import autotune.runtime  # noqa: F401
+    from autotune.bench.peers import peer_named
 
+    begun = time.perf_counter()
+    importlib.import_module(peer_named(peer).module if peer else "tvm")
+    return time.perf_counter() - begun
+
+
+def main(peer: str = "", lines: Sequence[str] | Any = sys.stdin) -> None:
+    """Answer requests, one JSON object a line, until there are no more."""
+    told = {"peer": peer, "imported": _imported(peer)}
     fork = multiprocessing.get_context("fork")
     for line in lines:
         ours, theirs = fork.Pipe(duplex=False)
-        process = fork.Process(target=_answer, args=(json.loads(line), theirs))
+        process = fork.Process(target=_answer, args=(json.loads(line) | told, theirs))
         process.start()
         theirs.close()
         try:
@@ -175,4 +242,4 @@ def main(lines: Sequence[str] | Any = sys.stdin) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -9,29 +9,38 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autotune.errors import InputError, MissingDependency, ModelError
+from autotune.bench import torch_peers
+from autotune.errors import InputError, MissingDependency, ModelError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from autotune.runtime import Model
 
     Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A model ready to run on fixed inputs: each call of ``run`` is one inference."""
+    """A model ready to run on fixed inputs: each call of ``run`` is one inference.
+
+    ``source`` is what it was loaded from: an artifact directory, or the file that the peer called
+    ``peer`` reads. With those ``start`` makes another one of it.
+    """
 
     name: str
     version: str
     run: Callable[[], Arrays] = field(repr=False)
+    source: Path
+    peer: str = ""
 
 
 @dataclass(frozen=True)
 class Peer:
     """An engine that may be installed: its module, its distribution, and how to start it.
 
-    ``start`` takes the ONNX file, the inputs by name and the number of threads, and returns what
-    runs one inference.
+    ``start`` takes the model file, the inputs by name and the number of threads, and returns what
+    runs one inference. ``torch`` tells that the file is a program of torch.export and not ONNX.
     """
 
     name: str
@@ -39,6 +48,7 @@ class Peer:
     package: str
     install: str
     start: Callable[[Path, Mapping[str, Any], int], Callable[[], Arrays]] = field(repr=False)
+    torch: bool = False
 
     @property
     def missing(self) -> str:
@@ -47,18 +57,35 @@ class Peer:
             return ""
         return f"{self.name} is not installed: run pip install {self.install}"
 
+    def check(self, model: Path) -> None:
+        """Raise ``ModelError`` where ``model`` is a file of another kind."""
+        exported = model.suffix.lower() == ".pt2"
+        if self.torch and not exported:
+            raise ModelError(
+                f"{self.name} runs programs of torch.export (.pt2) and {model} is none: leave it "
+                "out of --against"
+            )
+        if exported and not self.torch:
+            raise ModelError(
+                f"{self.name} reads ONNX files and {model} is a program of torch.export: compare "
+                "with torch or torch.compile"
+            )
+
     def engine(self, model: Path, inputs: Mapping[str, Any], threads: int) -> Engine:
         """Load ``model``. Raises ``MissingDependency``, or ``ModelError`` where it refuses it."""
+        self.check(model)
         if self.missing:
             raise MissingDependency(self.missing)
         try:
             run = self.start(model, inputs, threads)
+        except UserError:
+            raise
         except Exception as error:  # each engine has errors of its own
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ModelError(
                 f"{self.name} cannot load {model}: leave it out of --against ({lines[0]})"
             ) from error
-        return Engine(self.name, version(self.package), run)
+        return Engine(self.name, version(self.package), run, model, self.name)
 
 
 def _onnxruntime(model: Path, inputs: Mapping[str, Any], threads: int) -> Callable[[], Arrays]:
@@ -105,6 +132,10 @@ PEERS = {
     for peer in (
         Peer("onnxruntime", "onnxruntime", "onnxruntime", "onnxruntime", _onnxruntime),
         Peer("openvino", "openvino", "openvino", "'autotune[peers]'", _openvino),
+        Peer("torch", "torch", "torch", "'autotune[torch]'", torch_peers.eager, torch=True),
+        Peer(
+            "torch.compile", "torch", "torch", "'autotune[torch]'", torch_peers.compiled, torch=True
+        ),
     )
 }
 
@@ -114,3 +145,21 @@ def peer_named(name: str) -> Peer:
     if name not in PEERS:
         raise InputError(f"there is no engine {name!r} to compare with: use {' or '.join(PEERS)}")
     return PEERS[name]
+
+
+def start(peer: str, source: Path, inputs: Mapping[str, Any], threads: int) -> Engine:
+    """Load ``source`` by the peer of that name, or as an artifact where it is "".
+
+    Raises a ``UserError``.
+    """
+    if peer:
+        return peer_named(peer).engine(source, inputs, threads)
+    from autotune.runtime import load
+
+    return engine_of(str(source), load(source, threads), inputs, source)
+
+
+def engine_of(name: str, model: Model, inputs: Mapping[str, Any], source: Path) -> Engine:
+    """An artifact that is loaded already, from ``source``, as an engine."""
+    made_by = str(model.manifest["versions"].get("autotune", ""))
+    return Engine(name, made_by, lambda: model(inputs), source)

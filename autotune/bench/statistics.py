@@ -1,9 +1,10 @@
-"""What is said of timings: quantiles, and a ratio with its spread."""
+"""What is said of timings: quantiles, rates, and ratios with their spread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,22 @@ class Ratio:
         return self.low > 1.0 or self.high < 1.0
 
 
+@dataclass(frozen=True)
+class Throughput:
+    """Inferences a second of ``callers`` that call at the same time.
+
+    ``value`` is the median over the rounds, ``low`` and ``high`` its 95 % confidence interval.
+    ``ratio`` is how many times as many the engine that it is compared with got: above 1, that one
+    is faster.
+    """
+
+    callers: int
+    value: float
+    low: float
+    high: float
+    ratio: Ratio
+
+
 def latency(seconds: Sequence[float]) -> Latency:
     """Summarise at least one timing."""
     values = np.asarray(seconds, float)
@@ -52,12 +69,23 @@ def ratio(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) ->
     """
     pairs = zip(ours, theirs, strict=True)
     each = np.array([np.median(other) / np.median(own) for own, other in pairs])
-    value = float(np.median(each))
-    if len(each) < 3 or float(each.min()) == float(each.max()):
-        return Ratio(value, float(each.min()), float(each.max()), len(each))
+    return Ratio(*_median(each), len(each))
+
+
+def throughput(rates: Sequence[float], callers: int, ours: Sequence[float]) -> Throughput:
+    """Summarise inferences a second by round; ``ours[i]`` was taken next to ``rates[i]``."""
+    times = [[[1 / rate] for rate in each] for each in (ours, rates)]
+    return Throughput(callers, *_median(np.asarray(rates, float)), ratio(*times))
+
+
+def _median(values: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+    """The median, and its 95 % confidence interval by bootstrap."""
+    value = float(np.median(values))
+    if len(values) < 3 or float(values.min()) == float(values.max()):
+        return value, float(values.min()), float(values.max())
     from scipy import stats
 
     interval = stats.bootstrap(
-        (each,), np.median, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+        (values,), np.median, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
-    return Ratio(value, float(interval.low), float(interval.high), len(each))
+    return value, float(interval.low), float(interval.high)

@@ -4,61 +4,76 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from autotune.cli import parsing
-from autotune.cli.console import print_json, say, table
-from autotune.cli.options import ArtifactArgument, JsonOption, ThreadsOption
-from autotune.durations import milliseconds
-
-if TYPE_CHECKING:
-    from autotune.bench import BenchResult
+from autotune.cli.bench_tables import show, show_batches
+from autotune.cli.console import print_json, say
+from autotune.cli.options import JsonOption, ThreadsOption
+from autotune.errors import InputError
 
 
 def bench(
-    artifact: ArtifactArgument,
+    artifacts: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR",
+            help="The artifact directory; several where a model was compiled for several shapes.",
+        ),
+    ],
     against: Annotated[
         str,
-        typer.Option(help="Engines, by commas: onnxruntime, openvino, other artifact directories."),
+        typer.Option(
+            help="Engines, by commas: onnxruntime, openvino, torch, torch.compile, other artifact "
+            "directories."
+        ),
     ] = "onnxruntime",
     model: Annotated[
-        Path | None, typer.Option(help="The ONNX file that the artifact was compiled from.")
+        Path | None,
+        typer.Option(help="The file that the artifact was compiled from (.onnx, .pt2)."),
     ] = None,
     threads: ThreadsOption = None,
     seconds: Annotated[str, typer.Option("--time", help="About how long to measure.")] = "10s",
+    callers: Annotated[
+        int, typer.Option(help="Also time as many callers at once, each with --threads.")
+    ] = 0,
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details",
+            help="Also start each engine anew: load time, first call, memory, error by float64.",
+        ),
+    ] = False,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write a CSV file, one row an engine.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Time DIR and other engines in turn, with the same inputs and threads."""
     from autotune.bench import bench as run
+    from autotune.bench.rows import csv_of
+    from autotune.files import replacing
 
     names = [name.strip() for name in against.split(",") if name.strip()]
-    say(f"timing {artifact} against {', '.join(names)}")
-    result = run(artifact, names, model, threads, seconds=parsing.duration(seconds) or 10.0)
-    if as_json:
-        print_json(asdict(result))
-    else:
-        show(result)
-
-
-def show(result: BenchResult) -> None:
-    """Print the table of a comparison."""
-    rows = []
-    for engine in result.engines:
-        ratio, apart, taken = engine.ratio, engine.difference, engine.latency
-        rows.append(
-            (
-                f"{engine.name} {engine.version}".strip(),
-                milliseconds(taken.p50),
-                milliseconds(taken.p95),
-                milliseconds(taken.p99),
-                f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "",
-                f"{apart.absolute:.2g} ({apart.relative:.2g})" if apart else "",
-            )
+    length = parsing.duration(seconds) or 10.0
+    if csv is not None and (csv.is_dir() or not csv.parent.is_dir()):
+        raise InputError(f"{csv} cannot be written: name a file in a directory that exists")
+    results = []
+    for artifact in artifacts:
+        say(f"timing {artifact} against {', '.join(names)}")
+        results.append(
+            run(artifact, names, model, threads, seconds=length, callers=callers, detailed=details)
         )
-    table(
-        f"{result.model}, {result.threads} threads, {result.cpu}",
-        ("engine", "p50 ms", "p95 ms", "p99 ms", "time / ours (95 %)", "largest difference"),
-        rows,
-    )
+    if csv is not None:
+        with replacing(csv) as file:
+            file.write(csv_of(results).encode())
+    if as_json:
+        found = [asdict(result) for result in results]
+        print_json(found if len(found) > 1 else found[0])
+        return
+    for result in results:
+        show(result)
+    if len({result.batch for result in results}) > 1:
+        show_batches(results)

@@ -21,9 +21,7 @@ def report(
     db: Annotated[
         Path | None, typer.Option("--db", help="The tuning database: adds how it was tuned.")
     ] = None,
-    against: Annotated[
-        str, typer.Option(help="Engines, by commas: onnxruntime, openvino, other artifacts.")
-    ] = "onnxruntime",
+    against: Annotated[str, typer.Option(help="Engines, by commas, as for bench.")] = "onnxruntime",
     threads: ThreadsOption = None,
     seconds: Annotated[str, typer.Option("--time", help="About how long to measure.")] = "30s",
 ) -> None:

@@ -111,6 +111,14 @@ def import_torch(source: Any, input_shapes: Shapes) -> ImportedModel:
     )
 
 
+def digest_of_file(path: Path, input_shapes: Shapes) -> str:
+    """The digest that ``import_torch`` gives the .pt2 file ``path``; raises what that does."""
+    require_torch()
+    from autotune.frontends.torch_file import read_program
+
+    return digest_of_program(_fixed(read_program(path), input_shapes, path.stem))
+
+
 def name_of(program: Any) -> str:
     """What an exported program is called: the class of the module that it was made of."""
     stacks = (node.meta.get("nn_module_stack") for node in program.graph.nodes)

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from autotune.bench.compare import difference
+from autotune.bench.difference import difference
 from autotune.bench.interleaved import interleave, settle
 from autotune.bench.statistics import latency, ratio
 from autotune.errors import ModelError
