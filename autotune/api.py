@@ -119,7 +119,7 @@ def tune(
     from autotune.artifact.sizes import names_of
     from autotune.database import check_timing, open_database
     from autotune.goal import Goal, WholeModel
-    from autotune.graphs import confirmed, kept_choices, search_graph
+    from autotune.graphs import confirmed, even, kept_choices, search_graph
     from autotune.measure.runners import LOCAL, make_runner, runner_choice
     from autotune.measure.timing import CACHES, TimingPlan
     from autotune.search.budget import Budget
@@ -261,8 +261,9 @@ def tune(
                 opened.register_model(one.fused.digest, one.fused.name, resolved.digest, rows)
             outcome = None
             if choice is not None and summary.stopped != "interrupted":
+                even(choice, measurer, opened, settings, status)
                 outcome = confirmed(choice, opened, sample_inputs(imported, seed), status)
-                fused = (choice.winner if outcome.kept else choice.default).fused
+                fused = outcome.fused
     compiled: CompileResult | CompiledSizes | None = None
     if output is None or summary.stopped == "interrupted":
         pass

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.steps import Status, tell
-from search_spaces.task import Target
+from search_spaces.task import Target, Task
 
 if TYPE_CHECKING:
     from autotune.frontends.base import ImportedModel
+    from autotune.graph.model import FusedModel
     from autotune.measure.base import Runner
     from autotune.search.graph import GraphTrial
     from autotune.search.settings import SearchSettings
@@ -31,19 +32,31 @@ SECONDS, ROUNDS = 4.0, 12
 
 @dataclass(frozen=True)
 class GraphChoice:
-    """A graph that promises to be faster than the default one."""
+    """Graphs that promise to be faster than the default one, the best first."""
 
-    winner: GraphTrial
+    finalists: tuple[GraphTrial, ...]
     default: GraphTrial
+
+    @property
+    def winner(self) -> GraphTrial:
+        """The one that promises most, whose tasks are searched."""
+        return self.finalists[0]
 
 
 @dataclass(frozen=True)
 class GraphOutcome:
-    """What became of it side by side: how many times as fast as the default graph it is (95 %)."""
+    """What became of them side by side.
+
+    ``times_as_fast`` is the best one beside the default graph (95 %); it is ``kept`` where it is
+    faster beyond the noise. ``changed`` are the graph spaces that chose otherwise in it. ``fused``
+    is what is to be compiled.
+    """
 
     kept: bool
     times_as_fast: tuple[float, float, float]
     choices: Choices
+    changed: str
+    fused: FusedModel = field(repr=False)
 
 
 def kept_choices(
@@ -126,15 +139,52 @@ def search_graph(
         status,
         f"{looked}: {base.seconds * 1e3:.3g} ms by default, {best.seconds * 1e3:.3g} ms otherwise",
     )
-    return GraphChoice(best, base)
+    return GraphChoice(tuple(search.finalists()), base)
+
+
+def even(
+    choice: GraphChoice,
+    runner: Runner,
+    database: TuningDatabase,
+    settings: SearchSettings,
+    status: Status | None = None,
+) -> None:
+    """Search the tasks that only the other graphs need as far as those of the winner.
+
+    Without that the default graph would be compared with schedules that nobody has searched for.
+    """
+    from autotune.search.budget import Budget
+    from autotune.search.loop import tune_tasks
+    from search_spaces.registry import schedulable
+
+    target = choice.winner.fused.target
+
+    def measured(task: Task) -> int:
+        records = database.records(task.workload.key, target.digest, final=False)
+        return sum(1 for _ in records)
+
+    own = {t.workload.key: t for t in choice.winner.fused.tasks if schedulable(t, target)}
+    others = {
+        task.workload.key: task
+        for trial in (choice.default, *choice.finalists[1:])
+        for task in trial.fused.tasks
+        if task.workload.key not in own and schedulable(task, target)
+    }
+    if not own or not others:
+        return
+    each = math.ceil(sum(map(measured, own.values())) / len(own))
+    tell(status, f"searching {len(others)} tasks of the graphs that it is compared with")
+    budget = Budget(each * len(others))
+    left = replace(settings, budget=budget, until=None)
+    tune_tasks(list(others.values()), target, runner, database, left)
 
 
 def confirmed(
     choice: GraphChoice, database: TuningDatabase, inputs: Any, status: Status | None = None
 ) -> GraphOutcome:
-    """Time both graphs side by side with the best schedules that there are, and note the outcome.
+    """Time the graphs side by side with the best schedules that there are, and note the outcome.
 
-    The default graph stays unless the other one is faster beyond the noise.
+    The default graph stays unless another one is faster beyond the noise.
     """
     import json
 
@@ -145,25 +195,41 @@ def confirmed(
     from autotune.search.graph import described
     from autotune.search.recording import versions_text
 
-    tell(status, "comparing the graph with the default one")
+    others = len(choice.finalists)
+    graphs = "the graph" if others == 1 else f"{others} graphs"
+    tell(status, f"comparing {graphs} with the default one")
     runs = {}
-    for name, trial in (("winner", choice.winner), ("default", choice.default)):
+    for number, trial in enumerate((choice.default, *choice.finalists)):
         engine = runnable(trial.fused, chosen_from(database, trial.fused))
-        runs[name] = lambda engine=engine: engine(inputs)
-    times = interleave(runs, seconds=SECONDS, rounds=ROUNDS)
-    found = ratio(times["winner"], times["default"])
+        runs[str(number)] = lambda engine=engine: engine(inputs)
+    times = interleave(runs, seconds=SECONDS / 2 * len(runs), rounds=ROUNDS)
+    ratios = [ratio(times[str(n)], times["0"]) for n in range(1, len(runs))]
+    compared = [
+        {"changed": trial.changed, "choices": trial.choices, **asdict(found)}
+        for trial, found in zip(choice.finalists, ratios, strict=True)
+    ]
+    best = max(range(others), key=lambda n: (ratios[n].low > 1.0, ratios[n].value))
+    trial, found = choice.finalists[best], ratios[best]
     kept = found.low > 1.0
-    settings = {"graph": described(choice.winner, choice.default, asdict(found), kept)}
-    fused = choice.winner.fused
+    told = described(trial, choice.default, asdict(found), kept, compared)
+    fused = trial.fused
     run = database.begin_run(
-        fused.target.digest, fused.digest, settings, json.loads(versions_text())
+        fused.target.digest, fused.digest, {"graph": told}, json.loads(versions_text())
     )
     database.finish_run(run)
-    choices: Any = settings["graph"]["choices"]
-    said = "is kept" if kept else "is not kept: no gain beyond the noise"
-    tell(
-        status,
-        f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f}) times as fast as the default "
-        f"graph: it {said}",
+    for one, other in zip(choice.finalists, ratios, strict=True):
+        said = "no gain beyond the noise" if other.low <= 1.0 else "a gain"
+        tell(
+            status,
+            f"{other.value:.3f} ({other.low:.3f} to {other.high:.3f}) times as fast as the default "
+            f"graph with {one.changed or 'other choices'}: {said}",
+        )
+    tell(status, f"{trial.changed or 'another graph'} is kept" if kept else "the default is kept")
+    choices: Any = told["choices"]
+    return GraphOutcome(
+        kept,
+        (found.value, found.low, found.high),
+        choices,
+        trial.changed if kept else "",
+        trial.fused if kept else choice.default.fused,
     )
-    return GraphOutcome(kept, (found.value, found.low, found.high), choices)

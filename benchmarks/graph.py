@@ -152,7 +152,7 @@ def _searched(
     """The searched graph, as ``tune --graph`` keeps it; fills its database and the plain one."""
     from autotune.database import open_database
     from autotune.frontends.sampling import random_inputs
-    from autotune.graphs import confirmed, search_graph
+    from autotune.graphs import confirmed, even, search_graph
     from autotune.measure.local import LocalRunner
     from autotune.search.settings import SearchSettings
 
@@ -169,8 +169,8 @@ def _searched(
             _tune(best, target, runner, opened, trials - _others(opened, best, target))
             if choice is None:
                 return best
-            outcome = confirmed(choice, opened, random_inputs(imported.inputs, 0), _say)
-            return (choice.winner if outcome.kept else choice.default).fused
+            even(choice, runner, opened, SearchSettings(), _say)
+            return confirmed(choice, opened, random_inputs(imported.inputs, 0), _say).fused
 
 
 def _tune(fused: Any, target: Any, runner: Any, database: Any, trials: int) -> None:

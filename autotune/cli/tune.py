@@ -28,6 +28,7 @@ from autotune.shares import shares_text
 
 if TYPE_CHECKING:
     from autotune.api import TuneResult
+    from autotune.graphs import GraphOutcome
     from autotune.measure.tracker import Device
 
 
@@ -209,9 +210,18 @@ def described(result: TuneResult) -> dict[str, Any]:
             for task in search.tasks
         ],
         "untunable": list(result.untunable),
-        "graph": asdict(result.graph) if result.graph else None,
+        "graph": _graph(result.graph) if result.graph else None,
         "output": str(result.compiled.output) if result.compiled else None,
         "summary": result.compiled.summary if result.compiled else None,
+    }
+
+
+def _graph(outcome: GraphOutcome) -> dict[str, Any]:
+    return {
+        "kept": outcome.kept,
+        "times_as_fast": outcome.times_as_fast,
+        "changed": outcome.changed,
+        "choices": outcome.choices,
     }
 
 

@@ -47,6 +47,9 @@ WORTH_IT = 0.995
 """Of the time of the default graph; what promises less is not worth a confirmation, and no single
 change is worth to be made."""
 
+FINALISTS = 3
+"""Graphs that are built and timed beside the default one, at most."""
+
 Chain = dict[str, list[Any]]
 """The values of places that follow each other, by their names in a point."""
 
@@ -61,6 +64,8 @@ class GraphTrial:
     choices: Choices
     seconds: float
     fused: FusedModel = field(repr=False)
+    changed: str = ""
+    """The graph spaces that chose otherwise than by default, with commas."""
 
 
 class GraphSearch:
@@ -108,7 +113,7 @@ class GraphSearch:
         default, flips, chains = self._default()
         if not default:
             return None
-        study = quiet_study(TPESampler(seed=self.seed))
+        study = self._study = quiet_study(TPESampler(seed=self.seed))
         told = told or (lambda _: None)
         base = self._look(study, default)
         told(base)
@@ -145,6 +150,23 @@ class GraphSearch:
     def default(self) -> GraphTrial:
         """The graph as it is without any search; only after ``run``."""
         return next(iter(self.trials.values()))
+
+    def finalists(self, most: int = FINALISTS) -> list[GraphTrial]:
+        """Up to ``most`` graphs that promise to be faster than the default, the best first.
+
+        Besides the best: what of it is the doing of each graph space alone. A sum over tasks does
+        not see what one kernel does to the next, so of several changes only some may be a gain.
+        """
+        default = dict(next(iter(self.trials)))
+        best = min(self.trials, key=lambda key: self.trials[key].seconds)
+        found = [self.trials[best]]
+        spaces = _changed(default, dict(best))
+        for space in spaces if len(spaces) > 1 else ():
+            own = {k: v for k, v in best if k.startswith(f"{space}/")}
+            found.append(self._look(self._study, {**default, **own}))
+        worth = WORTH_IT * self.default.seconds
+        different = {id(one): one for one in found if one.seconds < worth}
+        return sorted(different.values(), key=lambda one: one.seconds)[:most]
 
     def _along(
         self, chain: Chain, default: Point, base: float, looked: Callable[[Point], float]
@@ -249,13 +271,23 @@ class GraphSearch:
             fused = self.fuse(module, choices)
             bound = min((t.seconds for t in self.trials.values()), default=math.inf)
             seconds = self.price(fused.tasks, bound)
-            found = self.trials[key] = GraphTrial(choices, seconds, fused)
+            first = dict(next(iter(self.trials), key))
+            changed = ", ".join(_changed(first, params))
+            found = self.trials[key] = GraphTrial(choices, seconds, fused, changed)
         value = found.seconds if math.isfinite(found.seconds) else FAILED
         if trial is not None:
             study.tell(trial, value)
         else:
             study.add_trial(create_trial(params=params, distributions=distributions, value=value))
         return found
+
+
+def _changed(default: Point, point: Point) -> list[str]:
+    """The graph spaces of which a place has another value in ``point``, or is not in both."""
+    absent = object()
+    keys = {*default, *point}
+    names = {k.partition("/")[0] for k in keys if default.get(k, absent) != point.get(k, absent)}
+    return sorted(names)
 
 
 class Prices:
@@ -334,9 +366,16 @@ class Prices:
 
 
 def described(
-    trial: GraphTrial, default: GraphTrial, times_as_fast: Mapping[str, float], kept: bool
+    trial: GraphTrial,
+    default: GraphTrial,
+    times_as_fast: Mapping[str, float],
+    kept: bool,
+    compared: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """What a run keeps of a searched graph; ``choices`` are those to build with from now on."""
+    """What a run keeps of a searched graph; ``choices`` are those to build with from now on.
+
+    ``compared`` are all graphs that were timed beside the default one, ``trial`` among them.
+    """
     return {
         "choices": trial.choices if kept else default.choices,
         "searched": trial.choices,
@@ -344,4 +383,5 @@ def described(
         "default_seconds": default.seconds,
         "times_as_fast": dict(times_as_fast),
         "kept": kept,
+        "compared": [dict(one) for one in compared],
     }

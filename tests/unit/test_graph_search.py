@@ -84,6 +84,19 @@ def test_choices_that_pay_only_together_are_found(spaces):
     assert best.seconds == 9.0 and found.default.seconds == 10.0
 
 
+def test_what_each_space_gains_alone_is_timed_beside_the_best(spaces):
+    spaces(*(Switches(name, 1, default=False) for name in "abc"))
+    gains = {"a.p0": -3, "b.p0": -1, "c.p0": 1}
+    found, best, _ = search(lambda on: 20.0 + sum(gains[name] for name in on))
+    assert [(one.seconds, one.changed) for one in found.finalists()] == [
+        (16.0, "a, b"), (17.0, "a"), (19.0, "b"),
+    ]  # fmt: skip
+    assert found.finalists(1) == [best] and found.default.changed == ""
+    spaces(Switches("a", 2, default=False))
+    found, best, _ = search(lambda on: 20.0 - len(on))
+    assert found.finalists() == [best]  # it is the doing of one space
+
+
 class Layouts(GraphSpace):
     """Regions of a chain, in one of three layouts each."""
 
