@@ -15,7 +15,8 @@ import os
 import platform
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,26 @@ def _piece(
     return weights[offset : offset + size].view(dtype).reshape(shape)
 
 
+@contextmanager
+def own_cores() -> Iterator[None]:
+    """Where TVM makes its pool of threads: nobody leaves the cores that this thread may run on.
+
+    TVM binds the pool, and the thread that makes it, to the first cores of the machine. A process
+    that was restricted (``taskset``) would land beside others there; and a thread that was bound
+    keeps that for all it does afterwards.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) < (os.cpu_count() or 1):
+        os.environ.setdefault("TVM_BIND_THREADS", "0")
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 class Machine:
     """A compiled program in this process, and the thread pool it runs in.
 
@@ -213,7 +234,8 @@ class Machine:
         """
         before = os.environ.get("TVM_NUM_THREADS", "")
         os.environ["TVM_NUM_THREADS"] = str(self.threads)
-        self._configure(1, self.threads)
+        with own_cores():
+            self._configure(1, self.threads)
         if before.isdigit() and int(before) > self.threads:
             os.environ["TVM_NUM_THREADS"] = before
         self._pools.ready = True

@@ -6,6 +6,7 @@ import os
 import sys
 
 from autotune.errors import TargetError
+from autotune.runtime import own_cores
 
 VARIABLE = "TVM_NUM_THREADS"
 BIG_CORES = 1
@@ -21,11 +22,12 @@ def set_threads(threads: int) -> None:
     if threads < 1:
         raise TargetError(f"the number of threads must be 1 or more, not {threads}")
     os.environ[VARIABLE] = str(threads)
-    if "tvm" not in sys.modules:
-        return
-    from tvm_ffi import get_global_func
+    with own_cores():
+        if "tvm" not in sys.modules:
+            return
+        from tvm_ffi import get_global_func
 
-    get_global_func("runtime.config_threadpool")(BIG_CORES, threads)
+        get_global_func("runtime.config_threadpool")(BIG_CORES, threads)
     actual = int(get_global_func("runtime.NumThreads")())
     if actual != threads:
         raise TargetError(

@@ -6,7 +6,7 @@ import datetime
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,10 @@ from autotune.report.base import KIND, Facts
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from autotune.profile import Profile
+    from autotune.bench import BenchResult
     from autotune.report.history import History
+
+DEFAULT = "default schedules"
 
 _log = logging.getLogger(__name__)
 _ORDER = ("summary", "roofline", "kernels", "tuning", "choices", "failures", "environment")
@@ -42,9 +44,9 @@ def report(
 ) -> Facts:
     """Measure the artifact directory ``artifact`` and write the HTML file ``output``.
 
-    With ``model``, what it was compiled from, it is timed beside the engines ``against`` and the
-    model with default schedules is profiled, too; with ``database`` its tuning is shown.
-    ``seconds`` is about how long all measuring takes. Raises a ``UserError``.
+    With ``model``, what it was compiled from, it is timed in turns with the engines ``against`` and
+    with the model with default schedules, which is profiled, too; with ``database`` its tuning is
+    shown. ``seconds`` is about how long all measuring takes. Raises a ``UserError``.
     """
     from autotune.files import replacing
 
@@ -76,14 +78,20 @@ def gather(
     known = None if database is None else _history(Path(database), manifest)
     part = seconds / (3 if model is not None else 1)
     compared, before = None, None
-    if model is not None:
-        tell(f"timing {artifact} against {', '.join(against)}")
-        compared = bench(artifact, against, model, threads, seconds=part)
-    tell(f"profiling {artifact}")
-    profiled = profile(artifact, threads, seconds=part)
-    if model is not None:
-        tell("compiling with default schedules, and profiling that")
-        before = _default(Path(model), manifest, profiled.threads, part)
+    with tempfile.TemporaryDirectory(prefix="autotune-report-") as folder:
+        default = Path(folder) / "default"
+        if model is not None:
+            tell("compiling with default schedules")
+            _compile_default(Path(model), manifest, default)
+            tell(f"timing {artifact} against {', '.join(against)} and default schedules")
+            others = [*against, str(default)]
+            compared = bench(artifact, others, model, threads, seconds=part, detailed=True)
+            compared = _named(compared, str(default))
+        tell(f"profiling {artifact}")
+        profiled = profile(artifact, threads, seconds=part)
+        if model is not None:
+            tell("profiling default schedules")
+            before = profile(default, profiled.threads, seconds=part)
     with measuring(profiled.threads) as process:
         memory = process.peak(artifact)
     return Facts(
@@ -142,14 +150,19 @@ def _history(path: Path, manifest: Mapping[str, Any]) -> History:
         return history(database, manifest["model"]["digest"], target.digest)
 
 
-def _default(model: Path, manifest: Mapping[str, Any], threads: int, seconds: float) -> Profile:
+def _compile_default(model: Path, manifest: Mapping[str, Any], output: Path) -> None:
     from autotune.compilation import compile
-    from autotune.profile import profile
     from autotune.target import from_fields
 
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in manifest["inputs"]}
     target = from_fields(manifest["target"], "the target of the artifact")
-    with tempfile.TemporaryDirectory(prefix="autotune-report-") as folder:
-        made = Path(folder) / "default"
-        compile(model, shapes, target, output=made)
-        return profile(made, threads, seconds=seconds)
+    compile(model, shapes, target, output=output)
+
+
+def _named(result: BenchResult, default: str) -> BenchResult:
+    """``result`` with the artifact ``default`` called what it is."""
+    engines = (
+        replace(engine, name=DEFAULT, version="") if engine.name == default else engine
+        for engine in result.engines
+    )
+    return replace(result, engines=tuple(engines))

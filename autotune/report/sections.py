@@ -41,8 +41,15 @@ class Summary(ReportSection):
                 told = f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else ""
                 name = f"{engine.name} {engine.version}".strip()
                 error = f"{apart.relative:.1e}" if apart else ""
-                rows.append((name, ms(taken.p50), ms(taken.p95), ms(taken.p99), told, error))
-            columns = ("engine", "p50 ms", "p95 ms", "p99 ms", "time / ours (95 %)", "difference")
+                known = engine.details
+                memory = f"{known.peak_memory / 2**20:.0f}" if known else ""
+                load = ms(known.load_time) if known else ""
+                times = (ms(taken.p50), ms(taken.p95), ms(taken.p99))
+                rows.append((name, *times, told, memory, load, error))
+            columns = (
+                *("engine", "p50 ms", "p95 ms", "p99 ms", "time / ours (95 %)"),
+                *("peak MiB", "load ms", "difference"),
+            )
             timed = table(columns, rows)
         tail = paragraph(
             f"{facts.manifest['model']['name']} on {facts.profile.cpu}, {facts.profile.threads} "
@@ -119,7 +126,7 @@ class Kernels(ReportSection):
             f"{ms(profile.runtime)}, rest {ms(profile.rest)}."
         )
         if before:
-            told += " Default schedules were timed after it, not in turns with it."
+            told += " Kernels of default schedules were timed later, the whole models in turns."
         return table(columns, rows, texts=2) + paragraph(told)
 
     def _row(

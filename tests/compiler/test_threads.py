@@ -86,3 +86,27 @@ def test_a_pool_that_cannot_grow_any_more_is_an_error_with_a_cure() -> None:
         + "try:\n    set_threads(2)\nexcept TargetError as error:\n    print(error)"
     )
     assert "TVM_NUM_THREADS=2" in child(program)
+
+
+FEWER = """
+import os
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+mine = os.sched_getaffinity(0)
+"""
+
+
+@two_cpus
+def test_no_thread_leaves_the_cores_that_the_process_was_given() -> None:
+    program = """
+set_threads(1)
+run()
+masks = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
+print(all(mask == mine for mask in masks))
+"""
+    assert child(FEWER + KERNEL + program) == "True"
+
+
+@two_cpus
+def test_the_thread_that_makes_the_pool_may_run_anywhere_afterwards() -> None:
+    program = "before = os.sched_getaffinity(0)\nset_threads(1)\nrun()\n"
+    assert child(KERNEL + program + "print(os.sched_getaffinity(0) == before)") == "True"
