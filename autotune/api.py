@@ -43,7 +43,7 @@ TRIALS = 64
 """Trials for each task, where neither trials nor seconds are given."""
 
 GRAPH_SHARE = 0.5
-"""Of the time for a search, what the search of the graph may take besides."""
+"""Of the time for a search, and of its trials, what the search of the graph may take besides."""
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,12 @@ def tune(
         choice = None
         if graph:
             with open_database(database) as opened:
-                spent = math.inf if seconds is None else GRAPH_SHARE * seconds
-                choice = search_graph(imported, resolved, measurer, opened, settings, status, spent)
+                spent, looks = (
+                    math.inf if most is None else GRAPH_SHARE * most for most in (seconds, trials)
+                )
+                choice = search_graph(
+                    imported, resolved, measurer, opened, settings, status, spent, looks
+                )
             if choice is not None:
                 fused = choice.winner.fused
         tasks = together([replace(ready, fused=fused), *several[1:]])

@@ -96,12 +96,8 @@ def compile(
     def schedules(fused: FusedModel) -> Mapping[str, ChosenSchedule]:
         return locked.schedules if locked is not None else best_schedules(fused, database)
 
-    apart = len(sizes) > 1
-    ready = [
-        prepared(source, shapes, resolved, status, choices, schedules, apart=apart)
-        for shapes in sizes
-    ]
-    return built_sizes(ready, output, status) if apart else built(ready[0], output, status)
+    ready = [prepared(source, shapes, resolved, status, choices, schedules) for shapes in sizes]
+    return built_sizes(ready, output, status) if len(sizes) > 1 else built(ready[0], output, status)
 
 
 def lock(
@@ -160,10 +156,12 @@ def reproduce(
     from autotune.runtime import any_manifest, read_manifest
 
     manifest = any_manifest(artifact)
+    if manifest.get("shared_weights"):
+        raise InputError(f"{artifact} is one size of an artifact: name the directory above it")
     source = source_of(model, example_inputs)
     sizes = [Path(artifact, name) for name in manifest.get("sizes", ())]
     ready = [
-        _as_made(one, read_manifest(one), source, database, lock, status, apart=bool(sizes))
+        _as_made(one, read_manifest(one), source, database, lock, status)
         for one in sizes or [Path(artifact)]
     ]
     with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
@@ -182,8 +180,6 @@ def _as_made(
     database: str | Path | None,
     lock: str | Path | None,
     status: Status | None,
-    *,
-    apart: bool,
 ) -> Prepared:
     """The model with what ``artifact`` was made of, ready to be built."""
     from autotune.artifact.lock import read_lock
@@ -206,9 +202,7 @@ def _as_made(
     choices = manifest["graph"].get("spaces", {})
     check_choices(choices, str(artifact))
     try:
-        ready = prepared(
-            source, shapes, made_for, status, lambda _: choices, lambda _: schedules, apart=apart
-        )
+        ready = prepared(source, shapes, made_for, status, lambda _: choices, lambda _: schedules)
     except InputError as error:
         raise InputError(f"{artifact} was not made from {told(source)}: {error}") from error
     if ready.fused.digest != manifest["model"]["digest"]:

@@ -89,10 +89,11 @@ def search_graph(
     settings: SearchSettings,
     status: Status | None = None,
     seconds: float = math.inf,
+    trials: float = math.inf,
 ) -> GraphChoice | None:
     """Look for a graph of ``imported`` that is faster than the default one, by its tasks.
 
-    For about ``seconds`` at most. None where there is nothing to choose, or nothing promises to be
+    For about ``seconds`` and measured candidates of its own at most. None where there is nothing to choose, or nothing promises to be
     faster.
     """
     from autotune.graph.pipeline import fused, lay_out, simplified
@@ -123,7 +124,9 @@ def search_graph(
                 f"the default {search.default.seconds * 1e3:.3g} ms",
             )
 
-    best = search.run(seconds=seconds, told=told)
+    best = search.run(
+        seconds=seconds, told=told, spent=lambda: prices.measured - prices.default >= trials
+    )
     if best is None:
         tell(status, "nothing of the graph can be chosen")
         return None

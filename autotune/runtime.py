@@ -25,14 +25,14 @@ import numpy as np
 
 from autotune.errors import ArtifactError, InputError
 
-FORMAT, SIZES_FORMAT = 1, 2
-"""Versions of the manifest: of one program, and of several for several sizes of the inputs (and of
-each of those). A reader refuses those it does not know."""
+FORMAT = 2
+"""Version of the manifest. A reader refuses later ones. In artifacts of format 1 all weights are
+inside of the library."""
 
 MANIFEST = "manifest.json"
 LIBRARY = "lib.so"
 WEIGHTS = "weights.npy"
-"""What the sizes of one artifact share, beside their directories."""
+"""Beside the library, or, where programs for several sizes share them, beside their directories."""
 
 ALIGNMENT = 64
 """Bytes: the compiled code may read whole vectors from where an input begins."""
@@ -100,9 +100,9 @@ def any_manifest(path: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{file} is damaged: compile the artifact again") from error
-    if version not in (FORMAT, SIZES_FORMAT):
+    if version not in range(1, FORMAT + 1):
         raise ArtifactError(
-            f"{path} has format {version} but this autotune reads {SIZES_FORMAT} at most: "
+            f"{path} has format {version} but this autotune reads {FORMAT} at most: "
             "compile the model again with this version"
         )
     return manifest  # type: ignore[no-any-return]
@@ -135,12 +135,13 @@ def load(
         inputs = _signatures(manifest["inputs"])
         outputs = _signatures(manifest["outputs"])
         count = int(threads or manifest["target"]["threads"])
-        if (shared := manifest.get("weights")) is not None:
-            if weights is None:
-                weights = shared_weights(directory.parent / WEIGHTS, shared["sha256"])
-            pieces = [_piece(weights, **place) for place in shared["tensors"]]
-        else:
-            pieces = []
+        pieces = []
+        if places := manifest.get("weights"):
+            if WEIGHTS in manifest["files"]:
+                weights = _mapped(directory / WEIGHTS)
+            elif weights is None:
+                weights = shared_weights(directory.parent / WEIGHTS, manifest["shared_weights"])
+            pieces = [_piece(weights, **place) for place in places]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
             f"{directory / MANIFEST} is damaged: compile the artifact again"
@@ -149,11 +150,13 @@ def load(
 
 
 def shared_weights(path: Path, digest: str) -> np.ndarray[Any, Any]:
-    """The bytes that the sizes of an artifact share; the memory is that of the file.
-
-    Raises ``ArtifactError``.
-    """
+    """The bytes that the sizes of an artifact share. Raises ``ArtifactError``."""
     _check_file(path, digest)
+    return _mapped(path)
+
+
+def _mapped(path: Path) -> np.ndarray[Any, Any]:
+    """The bytes of a file of weights; the memory is that of the file."""
     # Not read-only: a tensor of TVM's has to be one that could be written to.
     found: np.ndarray[Any, Any] = np.load(path, mmap_mode="c", allow_pickle=False)
     return found

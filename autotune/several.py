@@ -68,11 +68,11 @@ def built_sizes(
             if name in made:
                 continue
             chosen, safe = left[name].pop(0)
-            if one.compiled is not None and one.compiled.weights is not None and not notes[name]:
+            if one.compiled is not None and not notes[name]:
                 made[name] = one.compiled
                 continue
             tell(status, f"compiling {name}")
-            made[name] = compiled(one.fused, chosen, safe=safe, apart=True)
+            made[name] = compiled(one.fused, chosen, safe=safe)
             notes[name] += [SAFE] if safe else []
         wrong = ""
         checks: dict[str, ImportCheck | None] = dict.fromkeys(ready)

@@ -120,14 +120,12 @@ def prepared(
     status: Status | None,
     choices: Callable[[ImportedModel], Choices | None] | None = None,
     schedules: Callable[[FusedModel], Mapping[str, ChosenSchedule]] | None = None,
-    *,
-    apart: bool = False,
 ) -> Prepared:
     """The model inside the house.
 
     ``choices`` finds those for its graph; the default ones are taken where there are none.
     ``schedules`` finds those to compile it with: what they make is compared with the original then,
-    and ``built`` has only to write it; ``apart`` as for ``autotune.artifact.build.compiled``.
+    and ``built`` has only to write it.
     """
     from autotune.frontends import import_model
     from autotune.frontends.verify import Disagreement
@@ -137,7 +135,7 @@ def prepared(
     failure: ModelError | None = None
     while imported is not None:
         try:
-            return _compared(imported, target, status, choices, schedules, apart)
+            return _compared(imported, target, status, choices, schedules)
         except ModelError as error:
             # The first cure is the one that speaks of what the user exported.
             failure = failure or error
@@ -152,7 +150,6 @@ def _compared(
     status: Status | None,
     choices: Callable[[ImportedModel], Choices | None] | None,
     schedules: Callable[[FusedModel], Mapping[str, ChosenSchedule]] | None,
-    apart: bool,
 ) -> Prepared:
     """``imported`` fused, and compared with its original. Raises ``ModelError``."""
     from autotune.frontends import verify_import
@@ -176,7 +173,7 @@ def _compared(
     try:
         # Fused and scheduled: seconds, where the plain module takes a minute.
         if schedules is not None:
-            made = compiled(fused, known, apart=apart)
+            made = compiled(fused, known)
         run = runnable(fused) if made is None else made.runnable()
         return Prepared(imported, verify_import(imported, lambda _: run), fused, known, made)
     except ModelError:

@@ -164,7 +164,9 @@ def _searched(
             _tune(plain, target, runner, opened, trials)
         with open_database(databases[SEARCHED]) as opened:
             _tune(made, target, runner, opened, trials // 4)
-            choice = search_graph(imported, target, runner, opened, SearchSettings(), _say)
+            choice = search_graph(
+                imported, target, runner, opened, SearchSettings(), _say, trials=trials / 4
+            )
             best = made if choice is None else choice.winner.fused
             _tune(best, target, runner, opened, trials - _others(opened, best, target))
             if choice is None:

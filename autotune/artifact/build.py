@@ -16,15 +16,14 @@ from autotune.artifact.manifest import (
     FileEntry,
     Manifest,
     TaskEntry,
-    WeightsEntry,
 )
 from autotune.artifact.output import replacing
 from autotune.artifact.schedules import scheduled
-from autotune.artifact.weights import lifted
+from autotune.artifact.weights import SharedWeights, lifted
 from autotune.compiler import PIPELINE, pass_context
 from autotune.graph.model import FusedModel
 from autotune.measure.kernel import build_kernel
-from autotune.runtime import FORMAT, LIBRARY, MANIFEST, SIZES_FORMAT, file_digest, own_cores
+from autotune.runtime import LIBRARY, MANIFEST, WEIGHTS, file_digest, own_cores
 from autotune.versions import installed
 from search_spaces.task import Target
 
@@ -53,8 +52,8 @@ class Compiled:
     schedules: Mapping[str, ChosenSchedule]
     executable: Any = field(repr=False)
     tasks: tuple[TaskEntry, ...] = field(repr=False)
-    weights: tuple[Any, ...] | None = field(default=None, repr=False)
-    """What the program takes after its inputs, where its weights were taken out of it."""
+    weights: tuple[Any, ...] = field(repr=False)
+    """What the program takes after its inputs."""
 
     def runnable(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         """As the function ``runnable``, and the executable stays as it is.
@@ -66,22 +65,14 @@ class Compiled:
         with tempfile.TemporaryDirectory(prefix="autotune-") as folder:
             library = _export(self.executable, Path(folder), self.fused.target)
             program = tvm.runtime.load_module(str(library))
-            return _running(self.fused, program, self.weights or ())
+            return _running(self.fused, program, self.weights)
 
 
 def compiled(
-    fused: FusedModel,
-    schedules: Mapping[str, ChosenSchedule],
-    *,
-    safe: bool = False,
-    apart: bool = False,
+    fused: FusedModel, schedules: Mapping[str, ChosenSchedule], *, safe: bool = False
 ) -> Compiled:
-    """Compile ``fused`` once, for a comparison and for ``build``; arguments as there.
-
-    With ``apart`` its weights are taken out of the program, to be shared with others.
-    """
-    program, tasks, weights = _compiled(fused, schedules, {}, safe, apart)
-    return Compiled(fused, schedules, program, tasks, weights if apart else None)
+    """Compile ``fused`` once, for a comparison and for ``build``; arguments as there."""
+    return Compiled(fused, schedules, *_compiled(fused, schedules, {}, safe, apart=True))
 
 
 def build(
@@ -111,23 +102,34 @@ def build(
     spoilt: Refused = {key: dict(names) for key, names in (refused or {}).items()}
     with replacing(output) as draft:
         if made is None:
-            program, entries, _ = _compiled(fused, schedules, spoilt, safe)
-            made = Compiled(fused, schedules, program, entries)
-        manifest = write(made, draft, [*notes, *([SAFE] if safe else [])])
+            made = Compiled(
+                fused, schedules, *_compiled(fused, schedules, spoilt, safe, apart=True)
+            )
+        shared = SharedWeights()
+        places = shared.add(made.weights)
+        entry = shared.write(draft / WEIGHTS) if places else None
+        manifest = write(made, draft, [*notes, *([SAFE] if safe else [])], places, entry)
         if check is not None:
             check(draft)
     return manifest
 
 
 def write(
-    made: Compiled, folder: Path, notes: Sequence[str], weights: WeightsEntry | None = None
+    made: Compiled,
+    folder: Path,
+    notes: Sequence[str],
+    weights: Sequence[Mapping[str, Any]],
+    file: FileEntry | None = None,
+    shared: str = "",
 ) -> Manifest:
-    """The library and the manifest of ``made``, in the empty directory ``folder``.
+    """The library and the manifest of ``made``, in the directory ``folder``.
 
-    ``weights`` says where those lie that were taken out of it.
+    ``weights`` says where those of the program lie: in ``file`` of the same directory, or in one of
+    the digest ``shared`` in the directory above.
     """
     fused = made.fused
     library = _export(made.executable, folder, fused.target)
+    files = {LIBRARY: FileEntry(file_digest(library), library.stat().st_size)}
     manifest = Manifest(
         model={"name": fused.name, "digest": fused.digest},
         inputs=fused.inputs,
@@ -136,11 +138,11 @@ def write(
         versions=installed(PACKAGES | dict(fused.packages)),
         graph=dict(fused.choices),
         tasks=made.tasks,
-        files={LIBRARY: FileEntry(file_digest(library), library.stat().st_size)},
+        files=files | ({WEIGHTS: file} if file is not None else {}),
+        weights=tuple(weights),
+        shared_weights=shared,
         constant_outputs=constant_outputs(fused),
         notes=tuple(notes),
-        format=FORMAT if weights is None else SIZES_FORMAT,
-        weights=weights,
     )
     (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
     return manifest
@@ -151,9 +153,9 @@ def executable(
 ) -> Any:
     """``fused`` with ``schedules``, as a Relax executable for a virtual machine of this process.
 
-    ``safe`` as for ``build``.
+    Its weights are inside. ``safe`` as for ``build``.
     """
-    return _compiled(fused, schedules, {}, safe)[0]
+    return _compiled(fused, schedules, {}, safe, apart=False)[0]
 
 
 def runnable(
@@ -208,9 +210,13 @@ def _compiled(
     schedules: Mapping[str, ChosenSchedule],
     spoilt: Refused,
     safe: bool,
-    apart: bool = False,
+    *,
+    apart: bool,
 ) -> tuple[Any, tuple[TaskEntry, ...], tuple[Any, ...]]:
-    """The Relax executable, how each task was compiled, and the weights it is to be given."""
+    """The Relax executable, how each task was compiled, and the weights it is to be given.
+
+    Those are taken out of it with ``apart``; without there are none.
+    """
     while True:
         module, tasks = _with_schedules(fused, schedules, spoilt)
         try:

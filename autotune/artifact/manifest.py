@@ -75,22 +75,13 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class WeightsEntry:
-    """Where the weights of one size lie in the file that all sizes share, in bytes from its start.
-
-    ``sha256`` is that of the file; ``tensors`` ("offset", "shape", "dtype") are what the program
-    takes after its inputs, in order.
-    """
-
-    sha256: str
-    tensors: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True)
 class Manifest:
     """The manifest of an artifact. ``model`` has the model's name and digest.
 
-    ``constant_outputs`` names those that are no result of any computation.
+    ``weights`` ("offset" in bytes, "shape", "dtype") are what the program takes after its inputs,
+    in order: out of the file of weights beside it, or, where sizes share one, out of that in the
+    directory above, of the SHA-256 ``shared_weights``. ``constant_outputs`` names the outputs that
+    are no result of any computation.
     """
 
     model: Mapping[str, str]
@@ -101,11 +92,11 @@ class Manifest:
     graph: Mapping[str, Any]
     tasks: tuple[TaskEntry, ...]
     files: Mapping[str, FileEntry]
+    weights: tuple[Mapping[str, Any], ...] = ()
+    shared_weights: str = ""
     notes: tuple[str, ...] = ()
     constant_outputs: tuple[str, ...] = ()
     format: int = FORMAT
-    weights: WeightsEntry | None = None
-    """None where they are part of the program."""
 
     @property
     def tuned(self) -> int:
@@ -135,7 +126,4 @@ class Manifest:
 
     def text(self) -> str:
         """The manifest as JSON text, the same bytes for equal manifests."""
-        told = asdict(self)
-        if self.weights is None:
-            del told["weights"]
-        return json.dumps(told, indent=1, sort_keys=True) + "\n"
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from autotune.artifact.build import Compiled, write
-from autotune.artifact.manifest import FileEntry, Manifest, WeightsEntry
+from autotune.artifact.manifest import Manifest
 from autotune.artifact.weights import SharedWeights
 from autotune.errors import InputError
 from autotune.graph.model import FusedModel
-from autotune.runtime import MANIFEST, SIZES_FORMAT, WEIGHTS, file_digest
+from autotune.runtime import FORMAT, MANIFEST, WEIGHTS, file_digest
 
 LONGEST = 100
 """Characters of the name of a directory."""
@@ -45,25 +45,23 @@ def names_of(models: Sequence[FusedModel]) -> list[str]:
 def write_sizes(
     parts: Mapping[str, Compiled], folder: Path, notes: Mapping[str, Sequence[str]]
 ) -> dict[str, Manifest]:
-    """Write what was compiled with its weights ``apart``, by name of its size; their manifests."""
+    """Write what was compiled, by name of its size; their manifests."""
     shared = SharedWeights()
-    places = {name: shared.add(made.weights or ()) for name, made in parts.items()}
-    file = folder / WEIGHTS
-    shared.write(file)
-    digest = file_digest(file)
+    places = {name: shared.add(made.weights) for name, made in parts.items()}
+    file = shared.write(folder / WEIGHTS)
     manifests = {}
     sizes = {}
     for name, made in parts.items():
         (folder / name).mkdir()
-        entry = WeightsEntry(digest, places[name])
-        manifests[name] = write(made, folder / name, notes.get(name, ()), entry)
+        own = notes.get(name, ())
+        manifests[name] = write(made, folder / name, own, places[name], shared=file.sha256)
         inputs = {spec.name: spec.shape for spec in made.fused.inputs}
         sizes[name] = {"inputs": inputs, "sha256": file_digest(folder / name / MANIFEST)}
     told = {
-        "format": SIZES_FORMAT,
+        "format": FORMAT,
         "model": {"name": next(iter(parts.values())).fused.name},
         "sizes": sizes,
-        "files": {WEIGHTS: asdict(FileEntry(digest, file.stat().st_size))},
+        "files": {WEIGHTS: asdict(file)},
     }
     text = json.dumps(told, indent=1, sort_keys=True) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")

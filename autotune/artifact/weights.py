@@ -1,8 +1,8 @@
-"""The weights that the sizes of one artifact share: taken out of each program, written once.
+"""Weights beside the program: in a file that is mapped into memory, and that programs can share.
 
-A compiled program carries its constants inside. Where an artifact holds a program for each of
-several sizes, large constants become further parameters of each, and whatever is equal among them
-is in one file.
+TVM keeps the constants of a program inside of its library, and holds them twice once it is loaded
+(four times while it is). Here large ones become further parameters of it, and whatever is equal
+among them is in the file once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from autotune.runtime import ALIGNMENT
+from autotune.artifact.manifest import FileEntry
+from autotune.runtime import ALIGNMENT, file_digest
 
 LEAST_BYTES = 256
 """Constants smaller than this stay in the program: a parameter costs more than they do."""
@@ -87,7 +88,7 @@ class SharedWeights:
             entries.append(place)
         return tuple(entries)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path) -> FileEntry:
         """Write the file: one array of bytes, as numpy reads them without copying."""
         # Never empty: that could not be mapped.
         length = max(self._end, ALIGNMENT)
@@ -95,3 +96,4 @@ class SharedWeights:
         for offset, data in self._arrays:
             whole[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
         whole.flush()
+        return FileEntry(file_digest(path), path.stat().st_size)

@@ -98,6 +98,7 @@ class GraphSearch:
         trials: int = TRIALS,
         seconds: float = math.inf,
         told: Callable[[GraphTrial], None] | None = None,
+        spent: Callable[[], bool] = lambda: False,
     ) -> GraphTrial | None:
         """The best of up to ``trials`` graphs; None where there is nothing to choose.
 
@@ -119,8 +120,12 @@ class GraphSearch:
         told(base)
         until = time.monotonic() + seconds
         better: Point = {}
+
+        def over() -> bool:
+            return time.monotonic() > until or spent()
+
         for flip in flips:
-            if len(self.trials) >= trials - 1 or time.monotonic() > until:
+            if len(self.trials) >= trials - 1 or over():
                 break
             found = self._look(study, {**default, **flip})
             told(found)
@@ -129,7 +134,7 @@ class GraphSearch:
                 better.update(flip)
 
         def looked(change: Point) -> float:
-            if len(self.trials) >= trials - 1 or time.monotonic() > until:
+            if len(self.trials) >= trials - 1 or over():
                 return math.inf
             found = self._look(study, {**default, **change})
             told(found)
@@ -141,7 +146,7 @@ class GraphSearch:
                 better.update(change)
         told(self._look(study, {**default, **better}))
         for _ in range(trials - len(self.trials)):
-            if time.monotonic() > until:
+            if over():
                 break
             told(self._look(study, None))
         return min(self.trials.values(), key=lambda trial: trial.seconds)
@@ -307,8 +312,8 @@ class Prices:
     ) -> None:
         self.target, self.runner, self.database = target, runner, database
         self.settings, self.tunable = settings, tunable
-        self.measured = 0
-        """Candidates that had to be."""
+        self.measured = self.default = 0
+        """Candidates that had to be, and those of them that the default graph needs in any case."""
         self.estimated = 0
         """Graphs that were told from the best one without a measurement."""
         self._failed: set[str] = set()
@@ -329,6 +334,7 @@ class Prices:
         if new and bound == math.inf:  # the default graph
             self._looks = 1 if 2 * len(new) > len(known) else LOOKS
             self._measure(new)
+            self.default = self.measured
         elif new:
             estimates = [(task.calls, self._latency.estimate(task, self.target)) for task in new]
             old = self._sum(task for task in known if task not in new)

@@ -12,6 +12,11 @@
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -32,20 +37,60 @@ struct Aligned {
   void FreeData(DLTensor* tensor) { std::free(tensor->data); }
 };
 
+// A piece of memory that is somebody else's.
+struct Given {
+  char* place;
+  void AllocData(DLTensor* tensor) { tensor->data = place; }
+  void FreeData(DLTensor*) {}
+};
+
 std::string Read(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("cannot read " + path);
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-ffi::Tensor ReadTensor(const ffi::json::Object& entry, const std::string& folder) {
+template <typename Memory>
+ffi::Tensor MakeTensor(const ffi::json::Object& entry, Memory memory) {
   std::vector<int64_t> shape;
   for (const ffi::Any& extent : entry["shape"].cast<ffi::json::Array>()) {
     shape.push_back(extent.cast<int64_t>());
   }
   DLDataType dtype = ffi::StringToDLDataType(entry["dtype"].cast<ffi::String>());
-  ffi::Tensor tensor =
-      ffi::Tensor::FromNDAlloc(Aligned(), ffi::Shape(shape), dtype, DLDevice{kDLCPU, 0});
+  return ffi::Tensor::FromNDAlloc(memory, ffi::Shape(shape), dtype, DLDevice{kDLCPU, 0});
+}
+
+// The bytes of the array in an .npy file, for as long as the process lives. Its header makes them
+// begin at a multiple of 64.
+char* MapArray(const std::string& path) {
+  int file = open(path.c_str(), O_RDONLY);
+  struct stat status;
+  if (file < 0 || fstat(file, &status) != 0) throw std::runtime_error("cannot read " + path);
+  void* all = mmap(nullptr, status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+  close(file);
+  if (all == MAP_FAILED) throw std::runtime_error("cannot map " + path);
+  auto* bytes = static_cast<unsigned char*>(all);
+  std::size_t length = bytes[8] | bytes[9] << 8;
+  if (bytes[6] != 1) throw std::runtime_error(path + " is of another version of .npy");
+  return static_cast<char*>(all) + 10 + length;
+}
+
+// What the program takes after its inputs; sizes of one artifact share the file above them.
+std::vector<ffi::Tensor> Weights(const ffi::json::Object& manifest, const std::string& artifact) {
+  std::vector<ffi::Tensor> weights;
+  auto places = manifest["weights"].cast<ffi::json::Array>();
+  if (places.empty()) return weights;
+  bool own = manifest["files"].cast<ffi::json::Object>().count("weights.npy");
+  char* bytes = MapArray(artifact + (own ? "/weights.npy" : "/../weights.npy"));
+  for (const ffi::Any& place : places) {
+    auto entry = place.cast<ffi::json::Object>();
+    weights.push_back(MakeTensor(entry, Given{bytes + entry["offset"].cast<int64_t>()}));
+  }
+  return weights;
+}
+
+ffi::Tensor ReadTensor(const ffi::json::Object& entry, const std::string& folder) {
+  ffi::Tensor tensor = MakeTensor(entry, Aligned());
   std::string path = folder + "/" + std::string(entry["name"].cast<ffi::String>()) + ".bin";
   std::string bytes = Read(path);
   if (bytes.size() != ffi::GetDataSize(tensor)) {
@@ -80,7 +125,9 @@ void Run(const std::string& artifact, const std::string& folder, int calls) {
   for (const ffi::Any& entry : manifest["inputs"].cast<ffi::json::Array>()) {
     inputs.push_back(ReadTensor(entry.cast<ffi::json::Object>(), folder));
   }
+  std::vector<ffi::Tensor> weights = Weights(manifest, artifact);
   std::vector<ffi::AnyView> arguments(inputs.begin(), inputs.end());
+  arguments.insert(arguments.end(), weights.begin(), weights.end());
   ffi::Any result;
   double best = 1e30;
   for (int call = 0; call < calls; ++call) {

@@ -52,7 +52,9 @@ def test_tuned_and_default_tasks_are_told_apart_and_right(tmp_path: Path) -> Non
         "record", "some-run", {"tile": 16},
     )  # fmt: skip
     assert all(task["source"] == "default" and task["note"] == "" for task in others)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["lib.so", "manifest.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "lib.so", "manifest.json", "weights.npy",
+    ]  # fmt: skip
 
 
 def test_weights_are_packed_when_the_artifact_is_built() -> None:
