@@ -93,8 +93,8 @@ def search_graph(
 ) -> GraphChoice | None:
     """Look for a graph of ``imported`` that is faster than the default one, by its tasks.
 
-    For about ``seconds`` and measured candidates of its own at most. None where there is nothing to choose, or nothing promises to be
-    faster.
+    For about ``seconds``, and ``trials`` candidates besides those of the default graph, at most.
+    None where there is nothing to choose, or nothing promises to be faster.
     """
     from autotune.graph.pipeline import fused, lay_out, simplified
     from autotune.search.graph import WORTH_IT, GraphSearch, Prices

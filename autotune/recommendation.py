@@ -41,20 +41,36 @@ class Recommendation:
 
 
 def recommend(
-    model: str, database: str | Path, prices: Mapping[str, float] | None = None
+    model: str,
+    database: str | Path,
+    prices: Mapping[str, float] | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> tuple[Recommendation, ...]:
-    """The targets on which ``database`` knows ``model`` (name, or first letters of its digest).
+    """The targets on which ``database`` knows ``model``.
 
-    ``prices`` are of an hour of the whole machine, by the first letters of a target's digest, its
-    device key, or its CPU's name. Cheapest first where all have a price, else fastest first; after
-    them those with tasks that were not tuned. Raises ``InputError`` for a model or a price that
-    names nothing, or more than one model.
+    That is a name, the first letters of a digest, or an .onnx or .pt2 file, of which
+    ``input_shapes`` fixes the dimensions that it leaves open. ``prices`` are of an hour of the
+    whole machine, by the first letters of a target's digest, its device key, or its CPU's name.
+    Cheapest first where all have a price, else fastest first; after them those with tasks that were
+    not tuned. Raises ``InputError`` for a model or a price that names nothing, or more than one
+    model.
     """
     prices = dict(prices or {})
     with open_database(database, create=False, read_only=True) as opened:
         stats = opened.stats().models
         targets = {row.digest: row for row in opened.targets()}
-    chosen = _of_model(model, stats, database)
+    digest = ""
+    if _is_file(model):
+        from autotune.frontends import digest_of
+
+        digest = digest_of(Path(model), input_shapes or {})
+    if digest and all(row.digest != digest for row in stats):
+        raise InputError(
+            f"{database} does not know {model} with these input shapes: tune it for them first"
+        )
+    if input_shapes and not digest:
+        raise InputError(f"--input is for a model by its file, and there is no file {model}")
+    chosen = _of_model(digest or model, stats, database)
     used: set[str] = set()
     found = [_entry(row, targets[row.target], prices, used) for row in chosen if row.tuned]
     if not found:
@@ -72,6 +88,10 @@ def recommend(
         return (not entry.complete, value, entry.target)
 
     return tuple(sorted(found, key=rank))
+
+
+def _is_file(model: str) -> bool:
+    return Path(model).suffix.lower() in (".onnx", ".pt2") and Path(model).exists()
 
 
 def _of_model(model: str, stats: tuple[ModelStats, ...], database: str | Path) -> list[ModelStats]:

@@ -179,19 +179,11 @@ def _engine(name: str, ours: Model, model: str | Path | None, inputs: Mapping[st
 
 
 def _check_model(path: Path, ours: Model) -> None:
+    from autotune.frontends import digest_of
+
     shapes = {spec.name: spec.shape for spec in ours.inputs}
-    if _digest(path, shapes) != ours.manifest["model"]["digest"]:
+    if digest_of(path, shapes) != ours.manifest["model"]["digest"]:
         raise ModelError(
             f"{path} is not the model that the artifact was compiled from "
             f"({ours.manifest['model']['name']}): name that one with --model"
         )
-
-
-def _digest(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    if path.suffix.lower() == ".pt2":
-        from autotune.frontends.torch_export import digest_of_file
-
-        return digest_of_file(path, shapes)
-    from autotune.frontends.onnx_file import digest_of_import, read_onnx
-
-    return digest_of_import(read_onnx(path), shapes)

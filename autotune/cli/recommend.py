@@ -9,14 +9,16 @@ import typer
 
 from autotune.cli import parsing
 from autotune.cli.console import print_json, table
-from autotune.cli.options import DATABASE, DatabaseOption, JsonOption
+from autotune.cli.options import DATABASE, DatabaseOption, JsonOption, ShapeOption
 from autotune.durations import milliseconds
 
 
 def recommend(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Its name in the database, or its digest.")
+        str,
+        typer.Argument(metavar="MODEL", help="Its name in the database, its digest, or its file."),
     ],
+    shape: ShapeOption = None,
     db: DatabaseOption = DATABASE,
     price: Annotated[
         list[str] | None,
@@ -30,7 +32,8 @@ def recommend(
     """Rank the targets in the database for MODEL: latency, throughput and cost."""
     from autotune.recommendation import recommend as run
 
-    found = run(model, db, parsing.prices(price or ()))
+    shapes = parsing.shapes(shape or ())
+    found = run(model, db, parsing.prices(price or ()), shapes)
     if as_json:
         print_json([asdict(entry) for entry in found])
         return

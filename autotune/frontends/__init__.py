@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from autotune.frontends.base import Frontend, ImportedModel, TensorSpec
@@ -14,6 +15,7 @@ __all__ = [
     "ImportCheck",
     "ImportedModel",
     "TensorSpec",
+    "digest_of",
     "import_model",
     "verify_import",
 ]
@@ -29,3 +31,17 @@ def import_model(
     ``InputError``, each with a sentence for the user.
     """
     return frontend_for(source).load(source, input_shapes or {})
+
+
+def digest_of(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What the import of the .onnx or .pt2 file ``path`` is known by, without importing it.
+
+    Raises a ``UserError`` where the file or the shapes are at fault.
+    """
+    if path.suffix.lower() == ".pt2":
+        from autotune.frontends.torch_export import digest_of_file
+
+        return digest_of_file(path, input_shapes)
+    from autotune.frontends.onnx import digest_of_onnx
+
+    return digest_of_onnx(path, input_shapes)

@@ -63,6 +63,13 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> Impo
     return _imported(file, fixed, 0)
 
 
+def digest_of_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The digest that ``import_onnx`` gives the same; raises what that does for file and shapes."""
+    file = read_onnx(path)
+    inputs = _inputs(fix_shapes(file.proto, input_shapes))
+    return digest_of_import(file, {spec.name: spec.shape for spec in inputs})
+
+
 def _imported(file: OnnxFile, fixed: Any, stage: int) -> ImportedModel:
     """Import ``fixed`` by a cure from ``stage`` on."""
     path = file.path

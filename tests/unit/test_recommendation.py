@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from autotune.cli.app import app
@@ -92,6 +94,30 @@ def test_two_forms_of_a_model_are_told_apart(path: Path) -> None:
     with pytest.raises(InputError, match="several forms"):
         recommend("two-layers", path)
     assert recommend("aaaa", path)[0].seconds == pytest.approx(1e-3)
+
+
+def test_a_model_may_be_named_by_its_file(path: Path, tmp_path: Path) -> None:
+    from autotune.frontends.onnx import digest_of_onnx
+    from tuning_db.database import TuningDatabase
+
+    file = tmp_path / "net.onnx"
+    sides = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")
+    ]
+    node = helper.make_node("Relu", ["x"], ["y"])
+    graph = helper.make_graph([node], "net", sides[:1], sides[1:])
+    onnx.save(helper.make_model(graph), file)
+    with TuningDatabase.open(path) as database:
+        task = TaskRow(TASK.workload.key, 1, TASK.flops, TASK.bytes)
+        digest = digest_of_onnx(file, {"x": (2, 4)})
+        database.register_model(digest, "net", TARGET.digest, [task])
+    found = recommend(str(file), path, input_shapes={"x": (2, 4)})
+    assert [entry.target for entry in found] == [TARGET.digest]
+    for shapes, words in (({"x": (3, 4)}, "tune it for them first"), ({}, "x")):
+        with pytest.raises(InputError, match=words):
+            recommend(str(file), path, input_shapes=shapes)
+    with pytest.raises(InputError, match="there is no file net"):
+        recommend("net", path, input_shapes={"x": (2, 4)})
 
 
 def test_the_command(path: Path) -> None:
