@@ -41,7 +41,8 @@ TRIALS = 32
 
 LOOKS = 4
 """Candidates of a task that only one graph needs: the default, and what helped similar tasks. But
-the default alone where nothing else is known of the tasks of the default graph either."""
+the default alone where a graph has more new tasks than known ones, and where nothing was known of
+the default graph's either."""
 
 WORTH_IT = 0.995
 """Of the time of the default graph; what promises less is not worth a confirmation, and no single
@@ -331,9 +332,10 @@ class Prices:
             for task in known
             if self._seconds(task) is None and task.workload.key not in self._failed
         ]
+        few = 2 * len(new) > len(known)
         if new and bound == math.inf:  # the default graph
-            self._looks = 1 if 2 * len(new) > len(known) else LOOKS
-            self._measure(new)
+            self._looks = 1 if few else LOOKS
+            self._measure(new, self._looks)
             self.default = self.measured
         elif new:
             estimates = [(task.calls, self._latency.estimate(task, self.target)) for task in new]
@@ -342,13 +344,11 @@ class Prices:
             if least > bound:
                 self.estimated += 1
                 return old + sum(n * (e.seconds if e else 0.0) for n, e in estimates)
-            self._measure(new)
+            self._measure(new, 1 if few else self._looks)
         return self._sum(known)
 
-    def _measure(self, new: Sequence[Task]) -> None:
-        settings = replace(
-            self.settings, budget=Budget(self._looks * len(new)), rounds=0, until=None
-        )
+    def _measure(self, new: Sequence[Task], looks: int) -> None:
+        settings = replace(self.settings, budget=Budget(looks * len(new)), rounds=0, until=None)
         summary = tune_tasks(new, self.target, self.runner, self.database, settings)
         self.measured += summary.new
         self._failed.update(task.workload.key for task in new if self._seconds(task) is None)
