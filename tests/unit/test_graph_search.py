@@ -203,8 +203,12 @@ def test_a_graph_that_an_estimate_tells_from_the_best_costs_no_measurement(datab
     # Ten times the best: an estimate is enough. Below the best: it has to be measured.
     assert prices([large], bound=large.flops / 1e10) > large.flops / 1e10
     assert len(runner.measured) == measured and prices.estimated == 1
-    assert prices([small], bound=1.0) == pytest.approx(small.flops / 1e9, rel=0.1)
+    graph = [*known[:2], small]
+    assert prices(graph, bound=1.0) == pytest.approx(sum(t.flops for t in graph) / 1e9, rel=0.1)
     assert len(runner.measured) == measured + LOOKS
+    other = make_task("other", extent=22)  # a graph of new tasks only: by its defaults
+    assert prices([other], bound=1.0) == pytest.approx(other.flops / 1e9, rel=0.1)
+    assert len(runner.measured) == measured + LOOKS + 1
 
 
 def test_a_task_whose_default_fails_makes_a_graph_worthless(database):
