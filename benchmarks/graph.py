@@ -4,9 +4,9 @@ Each model is built without any graph space ("plain"), with each of them alone w
 something, and with all of them as they are by default. The builds run in turns, and every output is
 compared with that of the plain one.
 
-Schedules are defaults. With ``--trials`` the graph is searched as well ("searched"), and so many
-candidates are measured for the plain graph and for the search of the graph with its tasks: the
-same budget, each with a database of its own.
+Schedules are defaults. With ``--trials`` the graph is searched as well ("searched"), each with a
+database of its own, and so many candidates are measured of the kernels of the plain graph, and of
+those of the searched one. What was measured of kernels that only rejected graphs need is told.
 """
 
 from __future__ import annotations
@@ -168,11 +168,13 @@ def _searched(
                 imported, target, runner, opened, SearchSettings(), _say, trials=trials / 4
             )
             best = made if choice is None else choice.winner.fused
-            _tune(best, target, runner, opened, trials - _others(opened, best, target))
-            if choice is None:
-                return best
-            even(choice, runner, opened, SearchSettings(), _say)
-            return confirmed(choice, opened, random_inputs(imported.inputs, 0), _say).fused
+            _tune(best, target, runner, opened, trials)
+            if choice is not None:
+                even(choice, runner, opened, SearchSettings(), _say)
+                best = confirmed(choice, opened, random_inputs(imported.inputs, 0), _say).fused
+                _tune(best, target, runner, opened, trials)
+            _say(f"{_others(opened, best, target)} candidates of kernels of other graphs")
+            return best
 
 
 def _tune(fused: Any, target: Any, runner: Any, database: Any, trials: int) -> None:
