@@ -140,7 +140,9 @@ def load(
             if WEIGHTS in manifest["files"]:
                 weights = _mapped(directory / WEIGHTS)
             elif weights is None:
-                weights = shared_weights(directory.parent / WEIGHTS, manifest["shared_weights"])
+                own = directory / WEIGHTS  # of a size that was copied out of its artifact
+                place = own if own.exists() else directory.parent / WEIGHTS
+                weights = shared_weights(place, manifest["shared_weights"])
             pieces = [_piece(weights, **place) for place in places]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(

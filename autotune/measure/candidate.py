@@ -188,10 +188,8 @@ def _read(descriptor: int, types: Sequence[TensorType], offset: int) -> list[Arr
 def _measure(channel: socket.socket, job: _Job, message: dict[str, Any]) -> dict[str, Any]:
     """Take one candidate through its stages, telling the parent when each begins and ends.
 
-    One that was built here lately is not built again.
-
     It ends at once where its module is one of ``message["known"]``. With ``message["wait"]`` it
-    waits when it is built, until it is told to run.
+    waits when it is built, until it is told to run. What was built here lately is not built again.
     """
     from search_spaces.scheduling import schedule
 

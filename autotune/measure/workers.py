@@ -36,7 +36,7 @@ T = TypeVar("T")
 class Reference:
     """The file in memory with the outputs to compare with, for each draw of inputs in turn.
 
-    A worker writes it; once it is ``ready`` nobody can change it any more.
+    A worker writes it; once it is sealed nobody can change it any more.
     """
 
     def __init__(self, task: Task) -> None:
@@ -46,11 +46,6 @@ class Reference:
         self.draws: list[dict[str, Any]] = []
         self.precision = ""
         os.ftruncate(self.descriptor, _MOST_DRAWS * size)  # what is not written takes no memory
-
-    @property
-    def ready(self) -> bool:
-        """Whether the outputs are there."""
-        return bool(self.draws)
 
     def seal(self, draws: list[dict[str, Any]], precision: str) -> None:
         """It holds the outputs for ``draws``, and keeps them whatever a candidate does."""

@@ -99,6 +99,13 @@ def test_a_file_that_was_changed_is_refused(folder: Path, tmp_path: Path) -> Non
         library.load(tmp_path / "copy" / LABEL[3])
 
 
+def test_one_size_is_gated_like_any_artifact(folder: Path, tmp_path: Path) -> None:
+    size, words = folder / "both" / LABEL[3], ("--baseline", tmp_path / "b.json", "--time", "1s")
+    autotune("check", size, *words, "--update")
+    limits = ("--latency", "300%", "--p99", "900%")
+    assert "not worse" in autotune("check", size, *words, *limits).stdout
+
+
 def test_what_is_no_set_of_sizes_gets_a_sentence(folder: Path) -> None:
     model, output = folder / "cnn.onnx", ("--output", folder / "never")
     told = refused("compile", model, "--input", "x=1/2,3,16/32/64,16", *output)
