@@ -12,6 +12,11 @@ from typing import Any, Generic, TypeVar
 OURS = "autotune"
 """The package whose plugins come first: no other can take their names."""
 
+_PACKAGES = {"autotune", "search_spaces", "cost_models"}
+
+_blamed: set[type] = set()
+"""Classes of plugins of which a warning told."""
+
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -80,6 +85,25 @@ def usable(kind: Kind[T]) -> tuple[T, ...]:
 def plugin_named(kind: Kind[T], name: str) -> Plugin[T] | None:
     """The plugin ``name``, loaded or failed, without loading any other; None if there is none."""
     return _named(kind, name)
+
+
+def answer(plugin: object, question: Callable[[], T], otherwise: T) -> T:
+    """What ``plugin`` answers; ``otherwise`` where it raises, which is logged as a warning once.
+
+    Errors of plugins that are part of autotune are raised.
+    """
+    try:
+        return question()
+    except Exception as fault:  # a plugin may fail in any way
+        kind = type(plugin)
+        if kind.__module__.partition(".")[0] in _PACKAGES:
+            raise
+        if kind not in _blamed:
+            _blamed.add(kind)
+            name = getattr(plugin, "name", kind.__name__)
+            told = f"{type(fault).__name__}: {' '.join(str(fault).split())}"
+            _log.warning("%r is passed over, since it fails: %s", name, told)
+        return otherwise
 
 
 def forget() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from search_spaces.base import SearchSpace
-from search_spaces.plugins import Kind, made, usable
+from search_spaces.plugins import Kind, answer, made, usable
 from search_spaces.task import Candidate, Target, Task
 
 KIND = Kind("search space", "autotune.search_spaces", made(SearchSpace))  # type: ignore[type-abstract]
@@ -46,7 +47,7 @@ def spaces_for(task: Task, target: Target) -> list[SearchSpace]:
 def matching(task: Task, target: Target) -> Iterator[SearchSpace]:
     """The same one by one: who needs the first only does not wait for the slower ones to look."""
     for space in sorted(all_spaces(), key=lambda space: (-space.priority, space.name)):
-        if space.matches(task, target):
+        if answer(space, partial(space.matches, task, target), False):
             yield space
 
 

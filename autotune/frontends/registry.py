@@ -6,7 +6,7 @@ from typing import Any
 
 from autotune.errors import ModelError
 from autotune.frontends.base import Frontend, path_of
-from search_spaces.plugins import Kind, made, usable
+from search_spaces.plugins import Kind, answer, made, usable
 
 KIND = Kind("frontend", "autotune.frontends", made(Frontend))  # type: ignore[type-abstract]
 
@@ -15,7 +15,7 @@ def frontend_for(source: Any) -> Frontend:
     """The first frontend that takes ``source``, ours before others. Raises ``ModelError``."""
     frontends = usable(KIND)
     for frontend in frontends:
-        if frontend.takes(source):
+        if _takes(frontend, source):
             return frontend
     path = path_of(source)
     if path is not None and not path.exists():
@@ -32,4 +32,8 @@ def frontend_for(source: Any) -> Frontend:
 
 def taken(source: Any) -> bool:
     """Whether some frontend takes ``source``."""
-    return any(frontend.takes(source) for frontend in usable(KIND))
+    return any(_takes(frontend, source) for frontend in usable(KIND))
+
+
+def _takes(frontend: Frontend, source: Any) -> bool:
+    return answer(frontend, lambda: frontend.takes(source), False)

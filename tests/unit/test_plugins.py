@@ -123,6 +123,30 @@ def test_each_that_fails_is_reported_once(caplog: pytest.LogCaptureFixture) -> N
     ]
 
 
+def test_one_that_fails_when_it_is_asked_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    from autotune.testing.landscape import TARGET, TileSpace, make_task
+    from search_spaces import registry
+
+    class Fails(TileSpace):
+        name = "fails"
+
+        def matches(self, task: Any, target: Any) -> bool:
+            raise ZeroDivisionError("no such\n  axis")
+
+    registry.register(Fails())
+    registry.register(TileSpace())
+    try:
+        task = make_task("a")
+        for _ in range(2):
+            assert [s.name for s in registry.matching(task, TARGET)] == [TileSpace.name]
+    finally:
+        registry.unregister("fails")
+        registry.unregister(TileSpace.name)
+    (warning,) = caplog.records
+    assert "'fails' is passed over" in warning.getMessage()
+    assert "ZeroDivisionError: no such axis" in warning.getMessage()
+
+
 def test_nothing_is_loaded_to_choose_another(caplog: pytest.LogCaptureFixture) -> None:
     assert "good" in names(KIND) and len(set(names(KIND))) == len(names(KIND))
     chosen = plugin_named(KIND, "good")
