@@ -37,11 +37,11 @@ def autotune(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def shaped(name: str) -> list[str | Path]:
-    """A benchmark model, and its open dimensions, as arguments."""
+def shaped(name: str, threads: int | None) -> list[str | Path]:
+    """A benchmark model, its open dimensions, and the threads, as arguments."""
     path, shapes = model(name)
     inputs = (f"--input={key}={','.join(map(str, shape))}" for key, shape in shapes.items())
-    return [path, *inputs]
+    return [path, *inputs, *([] if threads is None else [f"--threads={threads}"])]
 
 
 def others_known(options: argparse.Namespace) -> Path:
@@ -53,7 +53,9 @@ def others_known(options: argparse.Namespace) -> Path:
         for name in NAMES:
             if name != options.model:
                 print(f"searching {name} for {options.learn}", file=sys.stderr, flush=True)
-                autotune("tune", *shaped(name), "--db", draft, "--time", options.learn)
+                autotune(
+                    "tune", *shaped(name, options.threads), "--db", draft, "--time", options.learn
+                )
         draft.rename(path)
     return path
 
@@ -70,7 +72,7 @@ def once(options: argparse.Namespace, known: Path | None) -> dict[str, Any]:
     places = ("--db", folder / "tuning.db", "--output", folder / "artifact")
     ends = ("--until", options.until, "--time", options.limit)
     begun = time.perf_counter()
-    autotune("tune", *shaped(options.model), *places, *ends)
+    autotune("tune", *shaped(options.model, options.threads), *places, *ends)
     seconds = time.perf_counter() - begun
     engine = options.until.partition(":")[0]
     result = bench(folder / "artifact", [engine], model(options.model)[0])
@@ -92,6 +94,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, default=3, help="of each database (default: %(default)s)")
     add("--work", type=Path, default=Path("build/time_to_goal"), help="folder (%(default)s)")
     add("--json", type=Path, default=Path("build/time_to_goal.json"), help="(%(default)s)")
+    add("--threads", type=int, help="of one inference (default: the physical cores)")
     options = parser.parse_args(arguments)
     options.known = several(options.known, AIMS, "database")
     if options.model not in NAMES:
@@ -109,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = {
             name: others_known(options) if name == "others" else None for name in options.known
         }
-        content: dict[str, Any] = {"benchmark": "time_to_goal", **describe()}
+        content: dict[str, Any] = {"benchmark": "time_to_goal", **describe(options.threads)}
         content |= {"settings": settings_of(options), "aims": AIMS, "databases": {}}
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in known}
         with Others() as others:
