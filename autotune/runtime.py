@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -283,7 +284,7 @@ class Model:
         self._constant = frozenset(manifest.get("constant_outputs", ()))
         try:
             given = [tvm_ffi.from_dlpack(one, require_alignment=ALIGNMENT) for one in weights]
-            self._machine = Machine(tvm.runtime.load_module(str(library)), threads, given)
+            self._machine = Machine(_opened(library), threads, given)
         except Exception as error:  # TVM's errors and the loader's have no common type
             raise ArtifactError(
                 f"{library} cannot be loaded by TVM {tvm.__version__}: compile it again ({error})"
@@ -337,6 +338,24 @@ class Model:
             shared.add(place)
             outputs[spec.name] = value.numpy() if copy else np.from_dlpack(value)
         return outputs
+
+
+def _opened(library: Path) -> Any:
+    """The library as a module of TVM's.
+
+    The loader of the system gives a process what it has loaded under the same name before, also
+    where an artifact was replaced by another one since. So each gets a name of its own.
+    """
+    import tvm_ffi
+
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="autotune-")
+    except OSError:  # nowhere to write: the first of its name it will be
+        return tvm_ffi.load_module(str(library))
+    with folder as name:
+        link = Path(name) / LIBRARY
+        link.symlink_to(library.absolute())
+        return tvm_ffi.load_module(str(link))  # TVM's own function would resolve the link
 
 
 def _checked(spec: Signature, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]:

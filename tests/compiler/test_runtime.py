@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import autotune
@@ -19,6 +20,7 @@ from autotune.runtime import empty, load
 from autotune.target import native
 from search_spaces.registry import register, unregister
 from tests.compiler.artifacts import PackingSpace, expected, fused
+from tests.end_to_end.models import model as onnx_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,6 +75,22 @@ def test_it_runs_with_the_runtime_alone(artifact: Path, tmp_path: Path) -> None:
     )
     found = np.load(tmp_path / "out.npz")["y"]
     np.testing.assert_allclose(found, expected(inputs()["x"]), rtol=1e-4, atol=1e-4)
+
+
+def test_an_artifact_that_took_the_place_of_another_is_what_runs(tmp_path: Path) -> None:
+    place, given, models = tmp_path / "out", np.ones((4, 8), "float32"), []
+    for scale in (2.0, 3.0):
+        # Both stay loaded, and the second has another number of weights.
+        weights = {f"w{i}": np.full((4, 32), scale, "float32")[:, :8] for i in range(int(scale))}
+        nodes = [
+            onnx.helper.make_node("Add", ["x" if i == 0 else f"h{i}", f"w{i}"], [f"h{i + 1}"])
+            for i in range(int(scale))
+        ]
+        nodes[-1].output[0] = "y"
+        path = onnx_model(tmp_path / "m.onnx", nodes, {"x": (4, 8)}, weights=weights)
+        autotune.compile(path, output=place, threads=2)
+        models.append(load(place))
+        assert (models[-1]({"x": given})["y"] == 1 + scale * scale).all()
 
 
 def test_calls_from_several_threads_do_not_mix(artifact: Path) -> None:
