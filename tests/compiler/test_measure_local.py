@@ -300,7 +300,7 @@ def test_everything_ends_when_the_tuner_is_killed(tmp_path: Path) -> None:
     ) as tuner:
         assert tuner.stdout is not None
         session = int(tuner.stdout.readline())
-        assert len(processes(session)) == 2
+        assert len(processes(session)) >= 2
         tuner.kill()
     deadline = time.monotonic() + 5
     while processes(session) and time.monotonic() < deadline:
