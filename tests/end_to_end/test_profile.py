@@ -74,7 +74,8 @@ def test_an_artifact_that_does_not_name_its_kernels_is_refused(folder: Path) -> 
     manifest = json.loads((folder / "built" / "manifest.json").read_text())
     for task in manifest["tasks"]:
         del task["functions"]
-    (old / "lib.so").write_bytes((folder / "built" / "lib.so").read_bytes())
+    for name in ("lib.so", "weights.npy"):
+        (old / name).write_bytes((folder / "built" / name).read_bytes())
     (old / "manifest.json").write_text(json.dumps(manifest))
     done = autotune("profile", "old", folder=folder, check=False)
     assert done.returncode == 2
