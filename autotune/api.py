@@ -207,8 +207,9 @@ def tune(
 
         from autotune.frontends.sampling import sample_inputs
         from autotune.search.loop import tune_tasks
+        from autotune.search.recording import register_model
         from search_spaces.registry import schedulable
-        from tuning_db.records import ModelRow, TaskRow
+        from tuning_db.records import ModelRow
 
         settings = SearchSettings(
             sampler=sampler,
@@ -256,13 +257,11 @@ def tune(
                 model=ModelRow(fused.digest, fused.name) if len(several) == 1 else None,
                 whole=trial,
             )
+            searched = {task.workload.key for task in tunable}
             for one in several if len(several) > 1 else ():
-                rows = [
-                    TaskRow(t.workload.key, t.calls, t.flops, t.bytes)
-                    for t in one.fused.tasks
-                    if t.workload.key in {task.workload.key for task in tunable}
-                ]
-                opened.register_model(one.fused.digest, one.fused.name, resolved.digest, rows)
+                own = [task for task in one.fused.tasks if task.workload.key in searched]
+                row = ModelRow(one.fused.digest, one.fused.name)
+                register_model(opened, row, resolved, own)
             outcome = None
             if choice is not None and summary.stopped != "interrupted":
                 even(choice, measurer, opened, settings, status)

@@ -6,7 +6,7 @@ import os
 import sys
 
 from autotune.errors import TargetError
-from autotune.runtime import own_cores
+from autotune.machine import own_cores
 
 VARIABLE = "TVM_NUM_THREADS"
 BIG_CORES = 1

@@ -23,7 +23,7 @@ from autotune.artifact.weights import SharedWeights, lifted
 from autotune.compiler import PIPELINE, pass_context
 from autotune.graph.model import FusedModel
 from autotune.measure.kernel import build_kernel
-from autotune.runtime import LIBRARY, MANIFEST, WEIGHTS, file_digest, own_cores
+from autotune.runtime import LIBRARY, MANIFEST, WEIGHTS, file_digest
 from autotune.versions import installed
 from search_spaces.task import Target
 
@@ -175,15 +175,15 @@ def _running(
     """``program``, an executable or a library of ``fused``: arrays by name to arrays by name."""
     import numpy as np
     import tvm
-    from tvm.relax import VirtualMachine
 
-    machine = VirtualMachine(program, tvm.cpu())
+    from autotune.machine import Machine
+
     rest = [tvm.runtime.tensor(weight) for weight in weights]
+    machine = Machine(program, fused.target.threads, rest)
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
         given = [tvm.runtime.tensor(np.asarray(inputs[s.name], order="C")) for s in fused.inputs]
-        with own_cores():  # its first parallel kernel may be the first of this process
-            result = machine["main"](*given, *rest)
+        result = machine(*given)
         values = [result] if hasattr(result, "numpy") else list(result)
         return {s.name: v.numpy() for s, v in zip(fused.outputs, values, strict=True)}
 

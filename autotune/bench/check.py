@@ -25,7 +25,7 @@ from autotune.bench.fresh import measuring
 from autotune.bench.regression import PROCESSES, Finding, Thresholds, findings, times_of
 from autotune.bench.statistics import latency
 from autotune.errors import ArtifactError, InputError, ModelError
-from autotune.runtime import MANIFEST, WEIGHTS, read_manifest
+from autotune.runtime import MANIFEST, WEIGHTS, read_manifest, weights_beside
 
 ROUNDS = 10
 """Turns of each artifact in one process."""
@@ -158,8 +158,7 @@ def update(
             for name in (*manifest["files"], MANIFEST):
                 shutil.copyfile(new / name, draft / name)
             if manifest.get("shared_weights"):
-                own = new / WEIGHTS
-                shutil.copyfile(own if own.exists() else new.parent / WEIGHTS, draft / WEIGHTS)
+                shutil.copyfile(weights_beside(new), draft / WEIGHTS)
     with replacing(path) as file:
         file.write(made.text().encode())
     return made

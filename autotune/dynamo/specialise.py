@@ -15,7 +15,7 @@ from autotune.frontends.verify import check_outputs, scaled_error
 
 if TYPE_CHECKING:
     from autotune.graph.model import FusedModel
-    from autotune.runtime import Machine
+    from autotune.machine import Machine
 
 
 DOUBLE = 1e-9
@@ -210,7 +210,7 @@ def _fused(imported: ImportedModel, program: Any, options: Options) -> FusedMode
 def _builds(fused: FusedModel, options: Options) -> Iterator[Machine]:
     """Builds for this process: by records, then with LLVM held back, then from defaults."""
     from autotune.artifact.build import executable
-    from autotune.runtime import Machine
+    from autotune.machine import Machine
     from autotune.steps import best_schedules
 
     schedules = best_schedules(fused, options.database)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.dynamo.boundary import Giver, disjoint, spans
 
 if TYPE_CHECKING:
-    from autotune.runtime import Machine
+    from autotune.machine import Machine
 
 ALIGNMENT = 64
 """Bytes: compiled code may read whole vectors from where an input begins."""

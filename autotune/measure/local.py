@@ -15,10 +15,11 @@ from typing import Any, Generic, TypeVar
 from autotune.errors import InputError, TargetError
 from autotune.measure.base import Limits, Measurement
 from autotune.measure.cores import set_apart
+from autotune.measure.expected import Reference
 from autotune.measure.outcome import Crashed
 from autotune.measure.process import LimitPassed, WorkerDied
 from autotune.measure.timing import TimingPlan
-from autotune.measure.workers import Lane, Reference, Steps, WorkerRunner, doubtful
+from autotune.measure.workers import Lane, Steps, WorkerRunner, doubtful
 from search_spaces.task import Candidate, Target, Task
 
 T = TypeVar("T")

@@ -11,11 +11,12 @@ from autotune.errors import DeviceError, TargetError
 from autotune.instructions import machine
 from autotune.measure import wire
 from autotune.measure.base import Limits, Measurement
+from autotune.measure.expected import Reference
 from autotune.measure.outcome import Crashed, TimedOut
 from autotune.measure.process import LimitPassed, WorkerDied, WorkerProcess
 from autotune.measure.timing import TimingPlan
 from autotune.measure.tracker import PAUSE_SECONDS, Lease, Tracker
-from autotune.measure.workers import Reference, WorkerRunner, spent
+from autotune.measure.workers import WorkerRunner, spent
 from autotune.target import native
 from search_spaces.task import Candidate, Target, Task
 

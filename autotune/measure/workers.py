@@ -6,8 +6,6 @@ Whether the code runs there or on a device is for the runners themselves.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import signal
 import time
 from abc import abstractmethod
@@ -18,7 +16,7 @@ from typing import Any, TypeVar
 from autotune.errors import AutotuneError
 from autotune.measure import wire
 from autotune.measure.base import Limits, Measurement, Runner, TaskNotMeasurable
-from autotune.measure.data import outputs_of
+from autotune.measure.expected import Reference
 from autotune.measure.outcome import Crashed, Measured, Outcome, TimedOut, WrongResult
 from autotune.measure.process import LimitPassed, WorkerDied, WorkerProcess, Zygote, ZygoteFailed
 from autotune.measure.timing import TimingPlan
@@ -28,34 +26,8 @@ _START_SECONDS = 180.0
 _CANDIDATES_PER_WORKER = 500
 _DOUBTFUL = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT}
 """Deaths that an earlier candidate of the same worker may have caused, by writing out of bounds."""
-_MOST_DRAWS = 4
 
 T = TypeVar("T")
-
-
-class Reference:
-    """The file in memory with the outputs to compare with, for each draw of inputs in turn.
-
-    A worker writes it; once it is sealed nobody can change it any more.
-    """
-
-    def __init__(self, task: Task) -> None:
-        size = sum(t.bytes for t in outputs_of(task.workload))
-        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-        self.descriptor = os.memfd_create("autotune-reference", flags)
-        self.draws: list[dict[str, Any]] = []
-        self.precision = ""
-        os.ftruncate(self.descriptor, _MOST_DRAWS * size)  # what is not written takes no memory
-
-    def seal(self, draws: list[dict[str, Any]], precision: str) -> None:
-        """It holds the outputs for ``draws``, and keeps them whatever a candidate does."""
-        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, seals)
-        self.draws, self.precision = draws, precision
-
-    def close(self) -> None:
-        """Give the memory back."""
-        os.close(self.descriptor)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from autotune.search.drift import DriftLog
 from autotune.search.knowledge import Knowledge, grounded
 from autotune.search.models import make_model, unguided
 from autotune.search.progress import Progress, SearchSummary, Stopped
-from autotune.search.recording import target_row, versions_text, workload_row
+from autotune.search.recording import register_model, target_row, versions_text, workload_row
 from autotune.search.samplers import guided
 from autotune.search.settings import SearchSettings
 from autotune.search.state import SearchState, TaskState
@@ -28,7 +28,7 @@ from cost_models.base import CostModel
 from search_spaces.task import Candidate, Target, Task
 from tuning_db.database import TuningDatabase
 from tuning_db.drift import drift_seconds
-from tuning_db.records import ModelRow, TaskRow
+from tuning_db.records import ModelRow
 
 MOST_FOR_FINALS = 0.25
 """Share of a time budget that is kept for the finals at most."""
@@ -147,12 +147,7 @@ def _begin_run(
         for task in tasks:
             database.register(workload_row(task))
         if model is not None:
-            database.register_model(
-                model.digest,
-                model.name,
-                target.digest,
-                [TaskRow(t.workload.key, t.calls, t.flops, t.bytes) for t in tasks],
-            )
+            register_model(database, model, target, tasks)
         return database.begin_run(
             target.digest,
             model.digest if model is not None else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -15,7 +15,8 @@ from autotune.measure.timing import ESTIMATOR, FIRST_EXECUTION, uncertainty
 from autotune.search.space import candidate_of, parameters_text
 from autotune.versions import installed
 from search_spaces.task import Target, Task
-from tuning_db.records import Record, TargetRow, WorkloadRow
+from tuning_db.database import TuningDatabase
+from tuning_db.records import ModelRow, Record, TargetRow, TaskRow, WorkloadRow
 
 _STORED_APART = {"seconds", "samples", "error", "tolerance"}
 _PACKAGES = {"autotune": "autotune", "tvm": "apache-tvm"}
@@ -51,6 +52,14 @@ def task_from(row: WorkloadRow, calls: int = 1) -> Task:
 def target_row(target: Target) -> TargetRow:
     """The target, with all of its fields as JSON."""
     return TargetRow(target.digest, target.model, json.dumps(asdict(target), sort_keys=True))
+
+
+def register_model(
+    database: TuningDatabase, model: ModelRow, target: Target, tasks: Iterable[Task]
+) -> None:
+    """Note which tasks ``model`` has on ``target``; both, and the workloads, are registered."""
+    rows = [TaskRow(t.workload.key, t.calls, t.flops, t.bytes) for t in tasks]
+    database.register_model(model.digest, model.name, target.digest, rows)
 
 
 def record_of(
