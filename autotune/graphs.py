@@ -32,15 +32,24 @@ SECONDS, ROUNDS = 4.0, 12
 
 @dataclass(frozen=True)
 class GraphChoice:
-    """Graphs that promise to be faster than the default one, the best first."""
+    """Graphs that promise to be faster than the default one, the best first.
+
+    ``plain`` is the graph that no space touched, where the default is another one.
+    """
 
     finalists: tuple[GraphTrial, ...]
     default: GraphTrial
+    plain: GraphTrial | None = None
 
     @property
     def winner(self) -> GraphTrial:
         """The one that promises most, whose tasks are searched."""
-        return self.finalists[0]
+        return self.finalists[0] if self.finalists else self.default
+
+    @property
+    def others(self) -> tuple[GraphTrial, ...]:
+        """What is timed beside the default graph."""
+        return (*self.finalists, *(() if self.plain is None else (self.plain,)))
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,8 @@ def search_graph(
     """Look for a graph of ``imported`` that is faster than the default one, by its tasks.
 
     For about ``seconds``, and ``trials`` candidates besides those of the default graph, at most.
-    None where there is nothing to choose, or nothing promises to be faster.
+    None where there is nothing to choose, or nothing to compare with the default graph, which
+    nothing promises to be faster than and which is the plain one.
     """
     from autotune.graph.pipeline import fused, lay_out, simplified
     from autotune.search.graph import WORTH_IT, GraphSearch, Prices
@@ -135,14 +145,15 @@ def search_graph(
         f"{len(search.trials)} graphs looked at ({prices.estimated} of them by an estimate), "
         f"{prices.measured} candidates measured for them"
     )
-    if not best.seconds < WORTH_IT * base.seconds:
+    finalists: list[GraphTrial] = []
+    if best.seconds < WORTH_IT * base.seconds:
+        finalists = search.finalists()
+        promised = f"{base.seconds * 1e3:.3g} ms by default, {best.seconds * 1e3:.3g} ms otherwise"
+        tell(status, f"{looked}: {promised}")
+    else:
         tell(status, f"{looked}: the default one is the best")
-        return None
-    tell(
-        status,
-        f"{looked}: {base.seconds * 1e3:.3g} ms by default, {best.seconds * 1e3:.3g} ms otherwise",
-    )
-    return GraphChoice(tuple(search.finalists()), base)
+    choice = GraphChoice(tuple(finalists), base, search.plain())
+    return choice if choice.others else None
 
 
 def even(
@@ -169,7 +180,7 @@ def even(
     own = {t.workload.key: t for t in choice.winner.fused.tasks if schedulable(t, target)}
     others = {
         task.workload.key: task
-        for trial in (choice.default, *choice.finalists[1:])
+        for trial in (choice.default, *choice.others)
         for task in trial.fused.tasks
         if task.workload.key not in own and schedulable(task, target)
     }
@@ -187,7 +198,8 @@ def confirmed(
 ) -> GraphOutcome:
     """Time the graphs side by side with the best schedules that there are, and note the outcome.
 
-    The default graph stays unless another one is faster beyond the noise.
+    The default graph stays unless another one is faster beyond the noise. The plain one is among
+    them: what no choice was made for is what the choices have to be worth it against.
     """
     import json
 
@@ -198,21 +210,21 @@ def confirmed(
     from autotune.search.graph import described
     from autotune.search.recording import versions_text
 
-    others = len(choice.finalists)
-    graphs = "the graph" if others == 1 else f"{others} graphs"
+    others = choice.others
+    graphs = "the graph" if len(others) == 1 else f"{len(others)} graphs"
     tell(status, f"comparing {graphs} with the default one")
     runs = {}
-    for number, trial in enumerate((choice.default, *choice.finalists)):
+    for number, trial in enumerate((choice.default, *others)):
         engine = runnable(trial.fused, chosen_from(database, trial.fused))
         runs[str(number)] = lambda engine=engine: engine(inputs)
     times = interleave(runs, seconds=SECONDS / 2 * len(runs), rounds=ROUNDS)
     ratios = [ratio(times[str(n)], times["0"]) for n in range(1, len(runs))]
     compared = [
         {"changed": trial.changed, "choices": trial.choices, **asdict(found)}
-        for trial, found in zip(choice.finalists, ratios, strict=True)
+        for trial, found in zip(others, ratios, strict=True)
     ]
-    best = max(range(others), key=lambda n: (ratios[n].low > 1.0, ratios[n].value))
-    trial, found = choice.finalists[best], ratios[best]
+    best = max(range(len(others)), key=lambda n: (ratios[n].low > 1.0, ratios[n].value))
+    trial, found = others[best], ratios[best]
     kept = found.low > 1.0
     told = described(trial, choice.default, asdict(found), kept, compared)
     fused = trial.fused
@@ -220,7 +232,7 @@ def confirmed(
         fused.target.digest, fused.digest, {"graph": told}, json.loads(versions_text())
     )
     database.finish_run(run)
-    for one, other in zip(choice.finalists, ratios, strict=True):
+    for one, other in zip(others, ratios, strict=True):
         said = "no gain beyond the noise" if other.low <= 1.0 else "a gain"
         tell(
             status,

@@ -4,19 +4,22 @@ Each model is built without any graph space ("plain"), with each of them alone w
 something, and with all of them as they are by default. The builds run in turns, and every output is
 compared with that of the plain one.
 
-Schedules are defaults. With ``--trials`` the graph is searched as well ("searched"), each with a
-database of its own, and so many candidates are measured of the kernels of the plain graph, and of
-those of the searched one. What was measured of kernels that only rejected graphs need is told.
+Schedules are defaults. With ``--trials`` the same number of candidates is measured for each of
+three, each with a database of its own: "direct", whose fusion, layout and algorithm are fixed (the
+plain graph, and no convolution by Winograd's algorithm), "plain", which may choose the algorithm,
+and "searched", which may choose all three. What was measured of kernels that only rejected graphs
+need is told.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,11 +29,15 @@ from benchmarks.latency import write_json
 from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import LONG, NAMES, model
 from benchmarks.options import several
+from search_spaces.base import SearchSpace
+from search_spaces.cpu.winograd import WinogradSpace
 from search_spaces.graph.layouts import BLOCKED, CHANNELS_LAST
+from search_spaces.registry import register, unregister
 
-PLAIN, DEFAULT, SEARCHED = "plain", "default", "searched"
+DIRECT, PLAIN, DEFAULT, SEARCHED = "direct", "plain", "default", "searched"
 AIM = 1.10
-"""The geometric mean over the models of the speed over plain: searched, or else by default."""
+"""The geometric mean over the models of the speed: of searched over direct, or else of default over
+plain."""
 
 TOLERANCE = 1e-4
 """Largest difference of an output to the plain one's, scaled by the largest value there."""
@@ -76,9 +83,10 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     databases: dict[str, Path] = {}
     if options.trials:
         plain = optimise(imported, target, {})
-        databases = {each: options.work / name / f"{each}.db" for each in (PLAIN, SEARCHED)}
+        names = (DIRECT, PLAIN, SEARCHED)
+        databases = {each: options.work / name / f"{each}.db" for each in names}
         best = _searched(imported, plain, made, target, options.trials, databases)
-        fused = {PLAIN: plain, SEARCHED: best}
+        fused = {DIRECT: plain, PLAIN: plain, SEARCHED: best}
     else:
         fused = {
             variant: made if variant == DEFAULT else optimise(imported, target, choices)
@@ -94,11 +102,14 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     outputs = {variant: engine(inputs) for variant, engine in engines.items()}
     runs = {variant: (lambda engine=engine: engine(inputs)) for variant, engine in engines.items()}
     times = interleave(runs, seconds=options.seconds, rounds=options.rounds)
+    base = DIRECT if DIRECT in times else PLAIN
     return {
+        "base": base,
         "variants": {
             variant: {
                 "p50_ms": latency([t for turn in turns for t in turn]).p50 * 1e3,
-                "times_as_fast": asdict(ratio(turns, times[PLAIN])),
+                "times_as_fast": asdict(ratio(turns, times[base])),
+                "beside_plain": asdict(ratio(turns, times[PLAIN])),
                 "difference": difference(outputs[variant], outputs[PLAIN]).relative,
                 "kernels": sum(task.calls for task in fused[variant].tasks),
                 "peak_mb": peak_megabytes(folders[variant]),
@@ -149,7 +160,7 @@ print(status("VmHWM") - before)
 def _searched(
     imported: Any, plain: Any, made: Any, target: Any, trials: int, databases: Mapping[str, Path]
 ) -> Any:
-    """The searched graph, as ``tune --graph`` keeps it; fills its database and the plain one."""
+    """The searched graph, as ``tune --graph`` keeps it; fills all three databases."""
     from autotune.database import open_database
     from autotune.frontends.sampling import random_inputs
     from autotune.graphs import confirmed, even, search_graph
@@ -160,6 +171,8 @@ def _searched(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
     with LocalRunner(target) as runner:
+        with open_database(databases[DIRECT]) as opened, without(WinogradSpace()):
+            _tune(plain, target, runner, opened, trials)
         with open_database(databases[PLAIN]) as opened:
             _tune(plain, target, runner, opened, trials)
         with open_database(databases[SEARCHED]) as opened:
@@ -167,7 +180,7 @@ def _searched(
             choice = search_graph(
                 imported, target, runner, opened, SearchSettings(), _say, trials=trials / 4
             )
-            best = made if choice is None else choice.winner.fused
+            best = choice.winner.fused if choice else made
             _tune(best, target, runner, opened, trials)
             if choice is not None:
                 even(choice, runner, opened, SearchSettings(), _say)
@@ -175,6 +188,17 @@ def _searched(
                 _tune(best, target, runner, opened, trials)
             _say(f"{_others(opened, best, target)} candidates of kernels of other graphs")
             return best
+
+
+@contextlib.contextmanager
+def without(space: SearchSpace) -> Iterator[None]:
+    """As if no task matched ``space``."""
+    made = type(space.name, (type(space),), {"matches": lambda *_: False})()
+    register(made)
+    try:
+        yield
+    finally:
+        unregister(space.name)
 
 
 def _tune(fused: Any, target: Any, runner: Any, database: Any, trials: int) -> None:
@@ -237,11 +261,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{name}", file=sys.stderr, flush=True)
                 content["models"][name] = found = measured(name, options)
                 for variant, one in found["variants"].items():
-                    value, low, high, _ = one["times_as_fast"].values()
+                    bases = {found["base"]: "times_as_fast", PLAIN: "beside_plain"}
+                    told = ", ".join(
+                        f"{one[key]['value']:.3f} ({one[key]['low']:.3f} to {one[key]['high']:.3f})"
+                        f" times as fast as {base}"
+                        for base, key in bases.items()
+                        if base != variant
+                    )
                     print(
-                        f"{name:10} {variant:14} {one['p50_ms']:8.3f} ms, {value:.3f} "
-                        f"({low:.3f} to {high:.3f}) times as fast as plain, {one['kernels']} "
-                        f"kernels, {one['peak_mb']:.1f} MB, differs by {one['difference']:.1e}"
+                        f"{name:10} {variant:14} {one['p50_ms']:8.3f} ms, {told or 'the base'}, "
+                        f"{one['kernels']} kernels, {one['peak_mb']:.1f} MB, differs by "
+                        f"{one['difference']:.1e}",
+                        flush=True,
                     )
                 write_json(options.json, content)
     except UserError as error:
@@ -251,7 +282,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     last = [found["variants"].get(which) for found in content["models"].values()]
     ratios = [1.0 if one is None else one["times_as_fast"]["value"] for one in last]
     mean = math.exp(statistics.fmean(map(math.log, ratios)))
-    lost = [one for one in last if one is not None and one["times_as_fast"]["high"] < 1]
+    lost = [
+        one
+        for one in last
+        if one is not None
+        and min(one[key]["high"] for key in ("times_as_fast", "beside_plain")) < 1
+    ]
+    alone = [1.0 if one is None else one["beside_plain"]["value"] for one in last]
+    beside_plain = math.exp(statistics.fmean(map(math.log, alone)))
     wrong = [
         one
         for found in content["models"].values()
@@ -263,8 +301,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "on no model a loss": not lost,
         "every choice computes the same": not wrong,
     }
-    print(f"geometric mean {mean:.3f}")
-    write_json(options.json, {**content, "mean": mean, "busy_cores_of_others": others.cores})
+    print(f"geometric mean {mean:.3f}, beside plain {beside_plain:.3f}")
+    means = {"mean": mean, "mean_beside_plain": beside_plain}
+    write_json(options.json, {**content, **means, "busy_cores_of_others": others.cores})
     return 0 if all(content["claims"].values()) else 1
 
 

@@ -174,6 +174,14 @@ class GraphSearch:
         different = {id(one): one for one in found if one.seconds < worth}
         return sorted(different.values(), key=lambda one: one.seconds)[:most]
 
+    def plain(self) -> GraphTrial | None:
+        """The graph that no space touched; None where that is the default one. Not measured."""
+        module = self.lay_out(self.module) if self.lay_out else self.module
+        fused = self.fuse(module, {})
+        if _calls(fused) == _calls(self.default.fused):
+            return None
+        return GraphTrial({}, self.price(fused.tasks, 0.0), fused, "no choices")
+
     def _along(
         self, chain: Chain, default: Point, base: float, looked: Callable[[Point], float]
     ) -> Point:
@@ -288,6 +296,10 @@ class GraphSearch:
         return found
 
 
+def _calls(fused: FusedModel) -> dict[str, int]:
+    return {task.workload.key: task.calls for task in fused.tasks}
+
+
 def _changed(default: Point, point: Point) -> list[str]:
     """The graph spaces of which a place has another value in ``point``, or is not in both."""
     absent = object()
@@ -300,7 +312,8 @@ class Prices:
     """Seconds of tasks: from the database, by an estimate, or else by a few measurements.
 
     A graph that is slower than the best one even where the tasks that the database does not know
-    take as little as they may, by ``LatencyModel``, costs no measurement.
+    take as little as they may, by ``LatencyModel``, costs no measurement; of one with more new
+    tasks than known ones it is enough that it is likely to be slower.
     """
 
     def __init__(
@@ -340,10 +353,12 @@ class Prices:
         elif new:
             estimates = [(task.calls, self._latency.estimate(task, self.target)) for task in new]
             old = self._sum(task for task in known if task not in new)
+            likely = old + sum(n * (e.seconds if e else 0.0) for n, e in estimates)
             least = old + sum(n * (e.least if e else 0.0) for n, e in estimates)
-            if least > bound:
+            # To measure a graph that is mostly new costs as much as many others: not on a hope.
+            if (likely if few else least) > bound:
                 self.estimated += 1
-                return old + sum(n * (e.seconds if e else 0.0) for n, e in estimates)
+                return likely
             self._measure(new, 1 if few else self._looks)
         return self._sum(known)
 

@@ -133,12 +133,15 @@ def test_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "graph.json"
     options = ["--models", "cls", "--rounds", "2", "--seconds", "0.2"]
     options += ["--work", str(tmp_path), "--json", str(path)]
-    for more, names in (([], {"default", "graph.parallel"}), (["--trials", "8"], {"searched"})):
+    for more, names in (
+        ([], {"default", "graph.parallel"}),
+        (["--trials", "8"], {"direct", "searched"}),
+    ):
         assert graph.main([*options, *more]) in (0, 1)
         content = json.loads(path.read_text())
         found = content["models"]["cls"]["variants"]
         assert set(found) == {"plain", *names}
-        for name in names - {"searched"}:
+        for name in names - {"direct", "searched"}:
             assert list(found[name]["chosen"]) == ["graph.parallel"]
         assert content["claims"]["every choice computes the same"]
 

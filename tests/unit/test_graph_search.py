@@ -11,6 +11,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 
 from autotune.graph import choices
+from autotune.graphs import GraphChoice
 from autotune.measure.outcome import Crashed
 from autotune.search.chains import best_along
 from autotune.search.graph import LOOKS, GraphSearch, Prices, described
@@ -95,6 +96,25 @@ def test_what_each_space_gains_alone_is_timed_beside_the_best(spaces):
     spaces(Switches("a", 2, default=False))
     found, best, _ = search(lambda on: 20.0 - len(on))
     assert found.finalists() == [best]  # it is the doing of one space
+
+
+def test_the_plain_graph_is_compared_where_the_default_is_another(spaces):
+    spaces(Switches("a", 2), Switches("b", 1, default=False))
+    tasks = {"a.p0": make_task("a1"), "a.p1": make_task("a2"), "b.p0": make_task("b1")}
+
+    def fuse(module, choices):
+        return SimpleNamespace(tasks=tuple(tasks[name] for name, on in module.items() if on))
+
+    found = GraphSearch({}, TARGET, fuse, lambda tasks, bound: 3.0 - len(tasks))
+    found.run(8)
+    plain = found.plain()
+    assert plain.choices == {} and plain.fused.tasks == () and plain.seconds == 3.0
+    spaces(Switches("a", 2, default=False))
+    found.run(8)
+    assert GraphChoice((), found.default, plain).winner is found.default
+    found = GraphSearch({}, TARGET, fuse, lambda tasks, bound: 3.0 - len(tasks))
+    found.run(8)
+    assert found.plain() is None  # the default
 
 
 class Layouts(GraphSpace):
@@ -208,6 +228,10 @@ def test_a_graph_that_an_estimate_tells_from_the_best_costs_no_measurement(datab
     assert len(runner.measured) == measured + LOOKS
     other = make_task("other", extent=22)  # a graph of new tasks only: by its defaults
     assert prices([other], bound=1.0) == pytest.approx(other.flops / 1e9, rel=0.1)
+    assert len(runner.measured) == measured + LOOKS + 1
+    # And where it is not likely to be faster, by an estimate: to measure it would be dear.
+    new = make_task("new", extent=26)
+    assert prices([new], bound=0.9 * new.flops / 1e9) == pytest.approx(new.flops / 1e9, rel=0.3)
     assert len(runner.measured) == measured + LOOKS + 1
 
 
