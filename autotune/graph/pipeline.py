@@ -12,6 +12,7 @@ from autotune.frontends.base import ImportedModel
 from autotune.graph import legalize
 from autotune.graph.choices import choose
 from autotune.graph.constants import fold_constants
+from autotune.graph.integers import integers
 from autotune.graph.layout import channels_last
 from autotune.graph.matmul import drop_reshapes
 from autotune.graph.mish import simplify_mish
@@ -100,6 +101,9 @@ def fuse(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     """From operators, laid out, to fused functions."""
     module = tvm.transform.Sequential(
         [
+            tvm.transform.module_pass(
+                lambda module, _: integers(module, target), opt_level=0, name="Integers"
+            ),
             T.LegalizeOps(legalize.table(target)),
             T.AnnotateTIROpPattern(),
             T.FuseOps(),

@@ -41,7 +41,9 @@ class TiledSpace(SearchSpace):
     priority = 30
 
     def matches(self, task: Task, target: Target) -> bool:
-        return target.kind == "llvm" and tiled(task.workload) is not None
+        nest = tiled(task.workload)
+        whole = nest is not None and nest.block.name.startswith("integer_")
+        return target.kind == "llvm" and nest is not None and not whole
 
     def parameters(self, task: Task, target: Target) -> dict[str, BaseDistribution]:
         from optuna.distributions import CategoricalDistribution, IntDistribution
@@ -186,7 +188,13 @@ class TiledSpace(SearchSpace):
     def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
         nest = _nest(task)
         _check(nest, target, parameters)
-        TiledSchedule(schedule, task, nest, target, parameters).run()
+        self.schedule_of(schedule, task, nest, target, parameters).run()
+
+    def schedule_of(
+        self, schedule: Any, task: Task, nest: Tiled, target: Target, parameters: Parameters
+    ) -> TiledSchedule:
+        """What makes the schedule; another one for reductions with steps of their own."""
+        return TiledSchedule(schedule, task, nest, target, parameters)
 
 
 def _nest(task: Task) -> Tiled:

@@ -65,6 +65,10 @@ class TiledSchedule:
             self._pad(padding, chunk)
         if packing is not None:
             self._stage(packing)
+        self._finish()
+
+    def _finish(self) -> None:
+        """What has to come last."""
 
     def _pack(self, anchor: Any) -> Any:
         """Lay the weights out as [columns / width][reduction][width]."""
@@ -77,7 +81,6 @@ class TiledSchedule:
             return None
         cached = self.sch.cache_read(anchor, position, "global")
         column = next(i for i, dim in enumerate(read.dims) if dim == (nest.column,))
-        width = self.width
         dims = len(read.dims)
         batch = [i for i, dim in enumerate(read.dims) if dim and dim[0] in nest.outer]
         depth = [axis for axis in nest.reduced if (axis,) in read.dims]
@@ -87,19 +90,30 @@ class TiledSchedule:
         def packed(*index: Any) -> list[Any]:
             head = [index[i] for i in order[: len(batch)]]
             rest = [index[i] for i in order[len(batch) :]]
-            return [*head, index[column] // width, *rest, index[column] % width]
+            return self._layout(head, index[column], rest, len(depth) - 1)
 
-        uneven = nest.columns % width != 0
+        uneven = nest.columns % self.width != 0
         self.sch.transform_layout(
             anchor,
             ("read", position),
             index_map(self.sch, packed, dims),
-            pad_value=0.0 if uneven else None,
+            pad_value=self._zero() if uneven else None,
         )
         if nest.packed is not None:
             self.sch.annotate(cached, "meta_schedule.layout_rewrite_preproc", True)
             return None
         return cached
+
+    def _layout(self, head: list[Any], column: Any, rest: list[Any], last: int) -> list[Any]:
+        """Where an element of the weights is: of ``head``, ``column`` and the ``rest``.
+
+        The innermost axis of the reduction is number ``last`` of the rest.
+        """
+        return [*head, column // self.width, *rest, column % self.width]
+
+    def _zero(self) -> Any:
+        """What columns are filled up with."""
+        return 0.0
 
     def _channels_last(self, anchor: Any, output: Any) -> None:
         """Make one axis of the blocks of channels and the channels in them, in both blocks.
@@ -268,7 +282,7 @@ class TiledSchedule:
 
     def _tile_anchor(self, anchor: Any) -> None:
         """Order the anchor's own loops: reduction outside, register tile inside."""
-        sch, nest, p = self.sch, self.nest, self.p
+        sch, nest = self.sch, self.nest
         loops = sch.get_loops(anchor)
         depth = len(nest.reduced)
         reduced = list(loops[-depth:])
@@ -276,17 +290,21 @@ class TiledSchedule:
         spatial = list(loops[-depth - own : -depth])
         columns = spatial[-1 - nest.cropped :]
         del spatial[-1 - nest.cropped :]
-        unroll = int(p["unroll"])
-        last, step = sch.split(reduced[-1], [None, unroll], preserve_unit_iters=True)
         if not nest.cropped:
             columns = sch.split(columns[0], [self.vectors, self.lanes], preserve_unit_iters=True)
-        cv, cl = columns
-        window = reduced[:-1]
-        outer = [*window, last]
-        if p.get("unroll_window", False):
+        self._reduce(anchor, reduced[:-1], reduced[-1], spatial, list(columns))
+
+    def _reduce(
+        self, anchor: Any, outer: list[Any], last: Any, spatial: list[Any], columns: list[Any]
+    ) -> None:
+        """Order the loops of the reduction, ``last`` its innermost, around those of the tile."""
+        sch = self.sch
+        last, step = sch.split(last, [None, int(self.p["unroll"])], preserve_unit_iters=True)
+        outer = [*outer, last]
+        if self.p.get("unroll_window", False):
             for loop in outer:
                 sch.unroll(loop)
-        reduced_in_registers(sch, anchor, outer, [step], [*spatial, cv, cl])
+        reduced_in_registers(sch, anchor, outer, [step], [*spatial, *columns])
 
     def _pad(self, padding: Any, chunk: Any) -> None:
         """Pad, or gather, inside the parallel chunk, or once for the whole input."""

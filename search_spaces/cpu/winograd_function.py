@@ -78,6 +78,8 @@ def image_of(workload: Workload) -> Image | None:
     if nest is None or nest.packed is None or not nest.broadcast or nest.staged is not None:
         return None
     block = nest.block
+    if workload.arguments[block.reads[nest.packed].buffer].dtype != "float32":
+        return None
     shape = [axis.extent for axis in block.axes]
     reduced = [axis.reduced for axis in block.axes]
     if reduced != [False] * 4 + [True] * 3 or shape[4:6] != [3, 3] or len(block.reads) != 2:

@@ -40,6 +40,7 @@ class Facts:
             if value.type.HasField("tensor_type"):
                 self._types[value.name] = value.type.tensor_type
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._makers = {name: node for node in graph.node for name in node.output if name}
         for node in graph.node:
             if node.op_type == "Constant":
                 for attribute in node.attribute:
@@ -76,6 +77,10 @@ class Facts:
             return helper.tensor_dtype_to_np_dtype(code)
         except KeyError:
             return None
+
+    def maker(self, name: str) -> Any:
+        """The node that computes ``name``, None for inputs and constants."""
+        return self._makers.get(name)
 
     def constant(self, name: str) -> np.ndarray | None:
         """The array, None where it is computed."""

@@ -1,0 +1,245 @@
+"""Sums of products of whole numbers: in 8 bits where the target multiplies those faster.
+
+Exporters write them as floats that happen to be whole (``onnx_rewrites/qdq.py``,
+``onnx_rewrites/quantised.py``). The stored numbers are multiplied as they are; what the zero point
+of the data adds to each column is known before the model runs. AVX-512 VNNI and AVX-VNNI multiply
+four times as many 8-bit numbers as floats at a time, unsigned ones by signed ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax, te, tirx, topi
+
+from search_spaces.cpu.dot import DEPTH, lanes_of
+from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
+from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
+from search_spaces.task import Target
+
+EXACT = 2**24
+"""Whole numbers up to here, and their sums up to here, are floats without rounding."""
+
+FLOATS = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """``source - point``: 8-bit numbers as they are stored, but with their axes in ``order``."""
+
+    source: Any
+    point: int
+    signed: bool
+    order: tuple[int, ...] | None = None
+
+    def seen(self, emit: Emit, see: See) -> Any:
+        """The stored numbers in the new function."""
+        source = see(self.source)
+        return source if self.order is None else emit(relax.op.permute_dims(source, self.order))
+
+    @property
+    def largest(self) -> int:
+        """The largest magnitude that a number has."""
+        low, high = (-128, 127) if self.signed else (0, 255)
+        return max(abs(low - self.point), abs(high - self.point))
+
+
+def integers(module: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """``module``, laid out, with sums of whole numbers computed as such where that pays.
+
+    Sums in float64 that float32 holds exactly are computed in that.
+    """
+    graph = Graph(module)
+    rewrites: dict[Any, Rewrite] = {}
+    for var in graph.values:
+        call = graph.call(var, "nn.conv2d", "matmul")
+        if call is None or dtype_of(var) not in FLOATS or not is_constant(call.args[1]):
+            continue
+        data, weight = _whole(graph, call.args[0]), array(call.args[1])
+        if data is None or not np.array_equal(weight, np.clip(np.rint(weight), -128, 127)):
+            continue
+        if lanes_of(target) and _dense(call):
+            rewrites |= _as_integers(graph, var, call, data, weight, lanes_of(target))
+        elif dtype_of(var) == "float64" and _largest(call, data, weight) < EXACT:
+            rewrites[var] = _as_floats(call, data, weight)
+    return rewritten(module, rewrites)
+
+
+def _whole(graph: Graph, expr: Any) -> _Whole | None:
+    """What ``expr`` is where it is stored 8-bit numbers less their zero point; else None."""
+    point, order = 0, None
+    for _ in range(5):
+        kind = dtype_of(expr)
+        if kind in ("int8", "uint8"):
+            return _Whole(expr, point, kind == "int8", order)
+        cast = graph.call(expr, "astype")
+        turned = graph.call(expr, "permute_dims")
+        if turned is not None and turned.attrs.axes is not None and order is None:
+            order, expr = tuple(int(axis) for axis in turned.attrs.axes), turned.args[0]
+            continue
+        shifted = graph.call(expr, "subtract")
+        if cast is not None:
+            expr = cast.args[0]
+        elif shifted is not None and kind == "int32" and not point:
+            zero = shifted.args[1]
+            if not is_constant(zero) or array(zero).size != 1:
+                return None
+            point, expr = int(array(zero).reshape(())), shifted.args[0]
+        else:
+            return None
+    return None
+
+
+def _dense(call: Any) -> bool:
+    """Whether each result is a sum over all channels, in a layout that we have kernels for."""
+    shape = shape_of(call.args[1]) or []
+    if call.op.name == "relax.matmul":
+        return len(shape) == 2 and len(shape_of(call.args[0]) or []) > 1
+    a = call.attrs
+    return int(a.groups) == 1 and (a.data_layout, a.kernel_layout) == ("NHWC", "HWIO")
+
+
+def _largest(call: Any, data: _Whole, weight: np.ndarray) -> float:
+    """The largest magnitude that a partial sum may have."""
+    summed = 0 if call.op.name == "relax.matmul" else (0, 1, 2)
+    return float(np.abs(weight).sum(axis=summed).max()) * data.largest
+
+
+def _as_floats(call: Any, data: _Whole, weight: np.ndarray) -> Rewrite:
+    """The same in float32."""
+
+    def rewrite(emit: Emit, see: See) -> Any:
+        x = emit(relax.op.astype(data.seen(emit, see), "float32"))
+        if data.point:
+            x = emit(relax.op.subtract(x, relax.const(float(data.point), "float32")))
+        narrow = relax.const(weight.astype(np.float32))
+        if call.op.name == "relax.matmul":
+            total = relax.op.matmul(x, narrow)
+        else:
+            total = relax.Call(call.op, [x, narrow], call.attrs, call.ty_args)
+        return relax.op.astype(emit(total), "float64")
+
+    return rewrite
+
+
+def _as_integers(
+    graph: Graph, var: Any, call: Any, data: _Whole, weight: np.ndarray, lanes: int
+) -> dict[Any, Rewrite]:
+    """The same in 8 bits, with a whole bias that follows in the same step."""
+    columns = weight.shape[-1]
+    bias = graph.by_columns(var, "add", columns)
+    if bias is not None and not np.array_equal(bias[1], np.clip(np.rint(bias[1]), -EXACT, EXACT)):
+        bias = None
+    point = data.point + 128 * data.signed
+    added = -point * weight.astype(np.int64).reshape(-1, columns).sum(axis=0)
+    if bias is not None:
+        added = added + bias[1].astype(np.int64)
+    filled = [(0, 0)] * weight.ndim
+    filled[-2:] = (0, -weight.shape[-2] % DEPTH), (0, -columns % lanes)
+    kernel = relax.const(np.pad(weight.astype(np.int8), filled))
+    dtype = dtype_of(var)
+
+    def rewrite(emit: Emit, see: See) -> Any:
+        x = data.seen(emit, see)
+        if data.signed:
+            wide = relax.op.add(relax.op.astype(x, "int16"), relax.const(128, "int16"))
+            x = emit(relax.op.astype(emit(wide), "uint8"))
+        total = emit(_call(emit.builder, call, x, kernel, point, columns))
+        if added.any():
+            total = emit(relax.op.add(total, relax.const(added.astype(np.int32))))
+        return relax.op.astype(total, dtype)
+
+    return {var if bias is None else bias[0]: rewrite}
+
+
+def _call(builder: Any, call: Any, x: Any, kernel: Any, point: int, kept: int) -> Any:
+    if call.op.name == "relax.matmul":
+        return builder.call_te(_product, x, kernel, kept=kept, primfunc_name_hint="integer_matmul")
+    a = call.attrs
+    return builder.call_te(
+        _convolution,
+        x,
+        kernel,
+        strides=tuple(int(s) for s in a.strides),
+        pads=tuple(int(p) for p in a.padding),
+        dilation=tuple(int(d) for d in a.dilation),
+        point=point,
+        kept=kept,
+        primfunc_name_hint="integer_conv2d",
+    )
+
+
+def _product(data: te.Tensor, weight: te.Tensor, kept: int) -> te.Tensor:
+    """Rows of ``data`` (uint8) by ``weight`` (int8), [K, N]; K filled up to what is multiplied."""
+    depth, columns = (int(v) for v in weight.shape)
+    *rows, given = (int(v) for v in data.shape)
+    if given < depth:
+        source = data
+        data = te.compute(
+            (*rows, depth),
+            lambda *i: tirx.if_then_else(
+                i[-1] < given, source[(*i[:-1], i[-1])], tirx.const(0, "uint8")
+            ),
+            name="pad",
+        )
+    k = te.reduce_axis((0, depth), "k")
+    full = te.compute(
+        (*rows, columns),
+        lambda *i: te.sum(_wide(data[(*i[:-1], k)]) * _wide(weight[k, i[-1]]), axis=k),
+        name="integer_matmul",
+    )
+    return full if kept == columns else _cropped(full, kept)
+
+
+def _convolution(
+    data: te.Tensor,
+    kernel: te.Tensor,
+    strides: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    point: int,
+    kept: int,
+) -> te.Tensor:
+    """A convolution of uint8, channels last, by int8; beyond the image is ``point``."""
+    batch, height, width, given = (int(v) for v in data.shape)
+    kh, kw, depth, outputs = (int(v) for v in kernel.shape)
+    rows = (height + pads[0] + pads[2] - (kh - 1) * dilation[0] - 1) // strides[0] + 1
+    columns = (width + pads[1] + pads[3] - (kw - 1) * dilation[1] - 1) // strides[1] + 1
+    if any(pads) or given < depth:
+        # Kernels of the channels that are only filled up are zero: any number will do there.
+        before, after = [0, pads[0], pads[1], 0], [0, pads[2], pads[3], depth - given]
+        value = tirx.const(point, "uint8")
+        data = topi.nn.pad(data, before, after, value, name="pad")
+    if (kh, kw) == (1, 1) and strides != (1, 1):
+        source, (sh, sw) = data, strides
+        strides = (1, 1)
+        data = te.compute(
+            (batch, rows, columns, depth),
+            lambda n, h, w, c: source[n, h * sh, w * sw, c],
+            name="pad_stride",
+        )
+    ky = te.reduce_axis((0, kh), "ky") if kh > 1 else None
+    kx = te.reduce_axis((0, kw), "kx") if kw > 1 else None
+    kc = te.reduce_axis((0, depth), "kc")
+    y, x = (0 if axis is None else axis for axis in (ky, kx))
+    taps = [axis for axis in (ky, kx, kc) if axis is not None]
+
+    def sums(n: Any, h: Any, w: Any, o: Any) -> Any:
+        pixel = data[n, h * strides[0] + y * dilation[0], w * strides[1] + x * dilation[1], kc]
+        return te.sum(_wide(pixel) * _wide(kernel[y, x, kc, o]), axis=taps)
+
+    full = te.compute((batch, rows, columns, outputs), sums, name="integer_conv")
+    return full if kept == outputs else _cropped(full, kept)
+
+
+def _wide(value: Any) -> Any:
+    return value.astype("int32")
+
+
+def _cropped(full: te.Tensor, kept: int) -> te.Tensor:
+    """The first ``kept`` columns."""
+    shape = (*full.shape[:-1], kept)
+    return te.compute(shape, lambda *i: full[i], name="crop", tag=topi.tag.ELEMWISE)

@@ -1,0 +1,87 @@
+"""Instructions that add four products of 8-bit numbers to a 32-bit one, in every lane.
+
+vpdpbusd of AVX-512 VNNI and AVX-VNNI: unsigned by signed, without saturation.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from search_spaces.task import Target
+
+DEPTH = 4
+"""Numbers that are multiplied and added up in each lane."""
+
+
+def lanes_of(target: Target) -> int:
+    """Sums that one instruction adds to; 0 where ``target`` has none such."""
+    if target.kind != "llvm":
+        return 0
+    if "+avx512vnni" in target.features:
+        return 16
+    return 8 if "+avxvnni" in target.features else 0
+
+
+@cache
+def intrinsic(lanes: int) -> str:
+    """Register the instruction for ``lanes`` with TVM, once; returns its name.
+
+    What it stands for: C[i] += A[k] * B[i, k] for all i and k < 4, of uint8 A, int8 B, int32 C.
+    """
+    from tvm.s_tir import TensorIntrin
+
+    name = f"autotune.dot4_{lanes}"
+    TensorIntrin.register(name, _meaning(lanes), _code(lanes), override=True)
+    return name
+
+
+def _meaning(lanes: int) -> Any:
+    from tvm.script import tirx as T
+
+    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def meaning(
+        A: T.Buffer((4,), "uint8", offset_factor=1),
+        B: T.Buffer((lanes, 4), "int8", offset_factor=1),
+        C: T.Buffer((lanes,), "int32", offset_factor=1, scope="local"),
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            for i in T.serial(0, lanes):
+                for k in T.serial(0, 4):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(B[vi, vk], "int32")
+
+    return meaning
+
+
+def _code(lanes: int) -> Any:
+    from tvm.script import tirx as T
+
+    bits = 32 * lanes
+    sums, bytes_ = f"int32x{lanes}", f"int8x{4 * lanes}"
+
+    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def code(
+        A: T.Buffer((4,), "uint8", offset_factor=1),
+        B: T.Buffer((lanes, 4), "int8", offset_factor=1),
+        C: T.Buffer((lanes,), "int32", offset_factor=1, scope="local"),
+    ) -> None:
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            # LLVM 22 takes the numbers as bytes, where it used to take them four to a lane.
+            C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id(f"llvm.x86.avx512.vpdpbusd.{bits}"),
+                C.vload([0], dtype=sums),
+                T.reinterpret(
+                    T.broadcast(T.reinterpret(A.vload([0], "uint8x4"), dtype="int32"), lanes),
+                    dtype=bytes_,
+                ),
+                B.vload([0, 0], dtype=bytes_),
+                dtype=sums,
+            )
+
+    return code
