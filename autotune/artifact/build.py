@@ -12,6 +12,7 @@ from typing import Any
 
 from autotune.artifact.link import link, linker
 from autotune.artifact.manifest import (
+    CallEntry,
     ChosenSchedule,
     FileEntry,
     Manifest,
@@ -54,6 +55,7 @@ class Compiled:
     tasks: tuple[TaskEntry, ...] = field(repr=False)
     weights: tuple[Any, ...] = field(repr=False)
     """What the program takes after its inputs."""
+    calls: tuple[CallEntry, ...] = field(default=(), repr=False)
 
     def runnable(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         """As the function ``runnable``, and the executable stays as it is.
@@ -142,6 +144,7 @@ def write(
         weights=tuple(weights),
         shared_weights=shared,
         constant_outputs=constant_outputs(fused),
+        calls=made.calls,
         notes=tuple(notes),
     )
     (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
@@ -212,16 +215,19 @@ def _compiled(
     safe: bool,
     *,
     apart: bool,
-) -> tuple[Any, tuple[TaskEntry, ...], tuple[Any, ...]]:
-    """The Relax executable, how each task was compiled, and the weights it is to be given.
+) -> tuple[Any, tuple[TaskEntry, ...], tuple[Any, ...], tuple[CallEntry, ...]]:
+    """The Relax executable, how each task was compiled, the weights it is to be given, its calls.
 
-    Those are taken out of it with ``apart``; without there are none.
+    The weights are taken out of it with ``apart``; without there are none.
     """
+    from autotune.graph.origins import kernel_calls
+
     while True:
         module, tasks = _with_schedules(fused, schedules, spoilt)
         try:
             program, weights = _lowered(module, fused.target, safe, apart)
-            return program, tasks, weights
+            calls = tuple(CallEntry(name, names) for name, names in kernel_calls(module))
+            return program, tasks, weights, calls
         except Exception as error:  # TVM raises anything; which function it was has to be found
             found = _guilty(fused, schedules, spoilt, tasks)
             if not found:

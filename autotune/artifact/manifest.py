@@ -67,6 +67,17 @@ class TaskEntry:
 
 
 @dataclass(frozen=True)
+class CallEntry:
+    """A call of a kernel: the name of the function, as the task has it, and what the call is for.
+
+    ``operators`` are names of the original model's, in its order; none where nothing is known.
+    """
+
+    function: str
+    operators: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """A file of the artifact: SHA-256 in hex and size in bytes."""
 
@@ -81,7 +92,7 @@ class Manifest:
     ``weights`` ("offset" in bytes, "shape", "dtype") are what the program takes after its inputs,
     in order: out of the file of weights beside it, or, where sizes share one, out of that in the
     directory above, of the SHA-256 ``shared_weights``. ``constant_outputs`` names the outputs that
-    are no result of any computation.
+    are no result of any computation. ``calls`` are those of kernels in one inference, in order.
     """
 
     model: Mapping[str, str]
@@ -96,6 +107,7 @@ class Manifest:
     shared_weights: str = ""
     notes: tuple[str, ...] = ()
     constant_outputs: tuple[str, ...] = ()
+    calls: tuple[CallEntry, ...] = ()
     format: int = FORMAT
 
     @property

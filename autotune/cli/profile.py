@@ -52,7 +52,8 @@ def profile(
 
 def _fields(found: Profile) -> dict[str, Any]:
     fields = asdict(found)
-    del fields["timeline"]
+    # Of each call: the entries have them as well.
+    del fields["timeline"], fields["operators"]
     for entry, fielded in zip(found.entries, fields["entries"], strict=True):
         fielded["intensity"] = entry.intensity
     return fields
@@ -69,10 +70,10 @@ def show(found: Profile, top: int = 20) -> None:
     )
     listed = found.entries[: top or None]
     rows = []
-    for entry in listed:
+    for number, entry in enumerate(listed, 1):
         rows.append(
             (
-                entry.label,
+                f"{number} {entry.label}",
                 str(entry.calls),
                 milliseconds(entry.seconds),
                 f"{entry.spread:.0%}",
@@ -99,6 +100,13 @@ def show(found: Profile, top: int = 20) -> None:
         rows,
         texts=("bound by", "schedule"),
     )  # fmt: skip
+    if any(entry.operators for entry in listed):
+        table(
+            "What they are for",
+            ("kernel", "operators of the model, of the first call"),
+            [(str(n), entry.source or "unknown") for n, entry in enumerate(listed, 1)],
+            texts=("operators of the model, of the first call",),
+        )
     print(
         f"One inference: {milliseconds(found.wall)} ms ({milliseconds(found.low)} to "
         f"{milliseconds(found.high)}) = kernels {milliseconds(found.kernels)} + runtime "

@@ -48,6 +48,7 @@ def facts(model: str = "a model", kernel: str = "conv2d_add_relu") -> Facts:
         verdict="compute",
         schedule="cpu.tiled",
         origin="record",
+        operators=((kernel, "relu"), ("conv.2",)),
     )
     other = replace(entry, name="softmax", workload="1" * 32, flops=0.0, roof=None)
     seen = Timeline(("fused_conv2d_add_relu",), np.zeros((1, 1)), np.ones((1, 1)), np.ones(1), 1e-6)

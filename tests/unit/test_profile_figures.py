@@ -11,6 +11,7 @@ import pytest
 from autotune.files import user_cache
 from autotune.profile import store
 from autotune.profile.observe import IDLE, Called, Observer, timeline
+from autotune.profile.origins import first_of, operators_of, told
 from autotune.profile.profile import Profile, judged
 from autotune.profile.roofline import KIB, MIB, Roof
 from autotune.profile.trace import chrome_trace
@@ -110,3 +111,24 @@ def test_the_trace_holds_one_inference() -> None:
     assert [event["cat"] for event in timed] == ["kernel", "runtime", "runtime"]
     assert timed[0]["ts"] == 0 and timed[0]["dur"] == pytest.approx(4998)
     assert timed[0]["args"]["schedule"] == "cpu.tiled"
+
+
+def test_each_call_has_the_operators_that_the_manifest_says() -> None:
+    told = [("add", ("a",)), ("fused", ("b", "c")), ("add", ("d",)), ("once", ("e",))]
+    manifest = {"calls": [{"function": f, "operators": list(o)} for f, o in told]}
+    names = ["add", IDLE, "fused", "add", "once", "once"]
+    # What is called another number of times than the manifest says is not known.
+    assert operators_of(names, manifest) == (("a",), (), ("b", "c"), ("d",), (), ())
+    assert operators_of(["add_prepacked", "add"], manifest) == (("a",), ("d",))
+    assert operators_of(names, {}) == ((),) * 6
+
+
+def test_operators_are_told_in_a_line() -> None:
+    names = ("/a/b/MatMul", "/a/b/Add", "/a/c/Relu", "Conv")
+    assert told(names) == "/a/b/MatMul, Add, /a/c/Relu, Conv"
+    assert told(names, wide=16) == "/a/b/MatMul, Add and 2 more"
+    assert told(("x" * 99, "y")) == "x" * 99 + " and 1 more"
+    assert first_of([]) == first_of([()]) == ""
+    assert first_of([("a",)]) == "a"
+    assert first_of([("a", "b"), ("c",)]) == "a, b; 1 other call"
+    assert first_of([("a", "b")] * 3) == "a, b; 2 other calls"
