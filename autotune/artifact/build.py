@@ -26,6 +26,7 @@ from autotune.graph.model import FusedModel
 from autotune.measure.kernel import build_kernel
 from autotune.runtime import LIBRARY, MANIFEST, WEIGHTS, file_digest
 from autotune.versions import installed
+from search_spaces.analysis import arithmetic
 from search_spaces.task import Target
 
 Refused = dict[str, dict[str, str]]
@@ -260,7 +261,9 @@ def _with_schedules(
         if key not in names:
             continue
         function, entry = scheduled(task, fused.target, schedules.get(key), spoilt.get(key, {}))
-        entries.append(replace(entry, functions=tuple(sorted(names[key]))))
+        multiplied = arithmetic(module[names[key][0]])
+        own = tuple(sorted(names[key]))
+        entries.append(replace(entry, functions=own, arithmetic=multiplied))
         # As private as what it replaces: a function with a symbol of its own outlives its calls.
         function = function.without_attr("global_symbol")
         for name in names[key]:

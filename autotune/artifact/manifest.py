@@ -45,7 +45,7 @@ class TaskEntry:
     space could schedule it). ``candidate``, ``run`` and ``time`` name the record, as in
     ``ChosenSchedule``. ``note`` says why it is not what was wanted; "" where it is. ``functions``
     are the names in the library; ``arguments`` ("1x24x24x64 float32", outputs last), ``flops`` and
-    ``bytes`` are of one call.
+    ``bytes`` are of one call; ``arithmetic`` is the dtype of what it multiplies.
     """
 
     workload: str
@@ -64,6 +64,7 @@ class TaskEntry:
     arguments: tuple[str, ...] = ()
     flops: float = 0.0
     bytes: int = 0
+    arithmetic: str = ""
 
 
 @dataclass(frozen=True)

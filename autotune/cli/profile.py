@@ -63,8 +63,9 @@ def show(found: Profile, top: int = 20) -> None:
     """Print the tables of a profile."""
     roof = found.roof
     (small, fast), (large, slow) = roof.bandwidth[0], roof.bandwidth[-1]
+    others = [f"{peak / 1e9:.0f} of {dtype}" for dtype, peak in roof.peaks.items()]
     print(
-        f"This machine at best: {roof.peak / 1e9:.0f} GFLOP/s, {fast / 1e9:.0f} GB/s in "
+        f"This machine at best: GFLOP/s {', '.join(others)}; {fast / 1e9:.0f} GB/s in "
         f"{small >> 10} KiB, {slow / 1e9:.0f} GB/s in {large >> 20} MiB, "
         f"{roof.start * 1e6:.1f} us to start {found.threads} threads"
     )

@@ -36,7 +36,8 @@ class KernelProfile:
     together (bytes: every argument once), ``roof`` the share of what the machine can do with them
     (None where that says nothing). ``verdict`` is what bounds it: "compute", "memory", "overhead"
     (its work is less than that of starting threads), "partial" (it reads part of its arguments,
-    so that their bytes say nothing), or "unknown". ``schedule`` is the search space, ``origin``
+    so that their bytes say nothing), "unmeasured" (no peak is known of ``dtype``, that of what it
+    multiplies), or "unknown". ``schedule`` is the search space, ``origin``
     "record", "default" or "unscheduled"; ``arguments`` are tensors, the result last. ``operators``
     are those of the original model that each call is for, in turn; empty where they are not known.
     """
@@ -57,6 +58,7 @@ class KernelProfile:
     schedule: str
     origin: str
     operators: tuple[Operators, ...] = ()
+    dtype: str = "float32"
 
     @property
     def label(self) -> str:
@@ -245,7 +247,9 @@ def _entry(
     low, middle, high = (float(q) for q in np.quantile(times.sum(axis=1), [0.25, 0.5, 0.75]))
     known = task or {}
     flops, size = float(known.get("flops", 0.0)), int(known.get("bytes", 0))
-    share, verdict = judged(flops, size, middle / calls, roof)
+    # Artifacts did not always say what they compute in.
+    dtype = str(known.get("arithmetic") or "float32")
+    share, verdict = judged(flops, size, middle / calls, roof, dtype)
     return KernelProfile(
         name=str(known.get("name", key)),
         arguments=tuple(known.get("arguments", ())),
@@ -263,14 +267,19 @@ def _entry(
         schedule=str(known.get("space", "")),
         origin=str(known.get("source", "unscheduled")),
         operators=tuple(operators) if all(operators) else (),
+        dtype=dtype,
     )
 
 
-def judged(flops: float, size: int, seconds: float, roof: Roof) -> tuple[float | None, str]:
+def judged(
+    flops: float, size: int, seconds: float, roof: Roof, dtype: str = "float32"
+) -> tuple[float | None, str]:
     """The share of the roof, and the verdict, of one call; see ``KernelProfile``."""
     if not size:
         return None, "unknown"
-    bound = roof.bound(flops, size)
+    if flops and dtype not in roof.peaks:
+        return None, "unmeasured"
+    bound = roof.bound(flops, size, dtype)
     share = bound.seconds / seconds if seconds else 0.0
     if share > _ABSURD and bound.seconds > roof.start:
         return None, "partial"

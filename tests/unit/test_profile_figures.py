@@ -18,7 +18,7 @@ from autotune.profile.trace import chrome_trace
 from autotune.testing.report_sections import facts
 from search_spaces.task import Target
 
-ROOF = Roof(1e11, ((256 * KIB, 1e11), (1 * MIB, 1e11), (256 * MIB, 2e10)), 5e-6)
+ROOF = Roof({"float32": 1e11}, ((256 * KIB, 1e11), (1 * MIB, 1e11), (256 * MIB, 2e10)), 5e-6)
 TARGET = Target("llvm", "x86_64-linux-gnu", "", (), "A CPU", 2, 2)
 
 
@@ -79,16 +79,19 @@ def test_verdicts(
 
 def test_a_roof_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    measured = [ROOF, Roof(2e11, tuple((s, v / 2) for s, v in ROOF.bandwidth), 6e-6)]
+    measured = [ROOF, Roof({"float32": 2e11}, tuple((s, v / 2) for s, v in ROOF.bandwidth), 6e-6)]
     monkeypatch.setattr(store, "measure", lambda target: measured.pop(0))
     assert store.roof_of(TARGET) == store.roof_of(TARGET) == ROOF
     # The better of both at each point: nothing makes a machine better than it is.
     again = store.roof_of(TARGET, again=True)
-    assert again == Roof(2e11, ROOF.bandwidth, 5e-6) == store.roof_of(TARGET)
+    assert again == Roof({"float32": 2e11}, ROOF.bandwidth, 5e-6) == store.roof_of(TARGET)
     assert not measured
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": 0}', '{"format": 1, "peak": "x"}', "[]"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", '{"format": 0}', '{"format": 2, "peaks": []}', '{"format": 1, "peak": 1e9}', "[]"],
+)
 def test_a_damaged_roof_is_measured_again(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,3 +135,15 @@ def test_operators_are_told_in_a_line() -> None:
     assert first_of([("a",)]) == "a"
     assert first_of([("a", "b"), ("c",)]) == "a, b; 1 other call"
     assert first_of([("a", "b")] * 3) == "a, b; 2 other calls"
+
+
+def test_a_kernel_is_held_against_the_peak_of_its_arithmetic() -> None:
+    roof = Roof({"float32": 1e11, "int8": 4e11}, ROOF.bandwidth, 5e-6)
+    assert judged(1e9, 1 * MIB, 2e-2, roof) == (pytest.approx(0.5), "compute")
+    assert judged(1e9, 1 * MIB, 2e-2, roof, "int8") == (pytest.approx(0.125), "compute")
+    assert judged(1e9, 1 * MIB, 2e-2, roof, "bfloat16") == (None, "unmeasured")
+    # What computes nothing is bound by memory, whatever it moves.
+    share, verdict = judged(0.0, 256 * MIB, 2 * 256 * MIB / 2e10, roof, "bfloat16")
+    assert (share, verdict) == (pytest.approx(0.5), "memory")
+    other = Roof({"float32": 2e11, "float64": 1e11}, ROOF.bandwidth, 5e-6)
+    assert roof.better(other).peaks == {"float32": 2e11, "float64": 1e11, "int8": 4e11}
