@@ -231,8 +231,8 @@ def confirmed(
         said = "no gain beyond the noise" if other.low <= 1.0 else "a gain"
         tell(
             status,
-            f"{taken(str(number))} ms, {other.value:.3f} ({other.low:.3f} to {other.high:.3f}) times "
-            f"as fast as the default graph with {one.changed or 'other choices'}: {said}",
+            f"{taken(str(number))} ms, {other.value:.3f} ({other.low:.3f} to {other.high:.3f}) "
+            f"times as fast as the default graph with {one.changed or 'other choices'}: {said}",
         )
     tell(status, f"{trial.changed or 'another graph'} is kept" if kept else "the default is kept")
     choices: Any = told["choices"]

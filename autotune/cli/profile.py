@@ -113,6 +113,6 @@ def show(found: Profile, top: int = 20) -> None:
         f"{milliseconds(found.high)}) = kernels {milliseconds(found.kernels)} + runtime "
         f"{milliseconds(found.runtime)} + rest {milliseconds(found.rest)}"
     )
-    print(f"Observing took {found.cost * 1e6:.1f} us a call, which is taken off.")
+    print(f"Observing took {found.cost * 1e9:.0f} ns a call, which is taken off.")
     if found.busy:
         say("the machine was busy with other things: profile again when it is quiet")

@@ -18,6 +18,7 @@ from autotune.turns import rounds_in_turn
 
 if TYPE_CHECKING:
     from autotune.runtime import Model
+    from search_spaces.task import Target
 
 ROUNDS = 20
 _UNSTEADY = 0.2
@@ -158,16 +159,16 @@ def profile(
     except TargetError as error:
         raise TargetError(f"{artifact} cannot be profiled here: {error}") from error
     roof = roof_of(target, remeasure)
-    walls, seen = _run(plain, observed, given, seconds)
+    walls, seen = _run(plain, observed, target, given, seconds)
     return _summary(plain, walls, seen, roof)
 
 
 def _run(
-    plain: Model, observed: Model, inputs: Mapping[str, Any], seconds: float
+    plain: Model, observed: Model, target: Target, inputs: Mapping[str, Any], seconds: float
 ) -> tuple[np.ndarray[Any, Any], Timeline]:
     """Seconds of inferences that nobody watches, and the calls of others, timed in turns."""
-    observer = Observer()
-    observed.observe(observer)
+    observer = Observer(target)
+    observed.observe(observer.function)
     tensors = plain.tensors(inputs)
     walls: list[float] = []
     found: list[Any] = []

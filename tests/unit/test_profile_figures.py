@@ -10,7 +10,7 @@ import pytest
 
 from autotune.files import user_cache
 from autotune.profile import store
-from autotune.profile.observe import IDLE, Called, Observer, timeline
+from autotune.profile.observe import IDLE, Called, calls_of, timeline
 from autotune.profile.origins import first_of, operators_of, told
 from autotune.profile.profile import Profile, judged
 from autotune.profile.roofline import KIB, MIB, Roof
@@ -43,19 +43,16 @@ def test_inferences_that_went_another_way_are_left_out() -> None:
 
 
 def test_calls_within_calls_are_told_apart() -> None:
-    observer = Observer()
-
-    def run() -> None:
-        observer(None, "outer", True, None)
-        observer(None, "inner", True, None)
-        observer(None, "inner", False, None)
-        observer(None, "outer", False, None)
-
-    for _ in range(2):
-        wall, found = observer.inference(run)
-        assert [call.name for call in found] == ["inner", "outer"]
-        inner, outer = found
-        assert outer.begin <= inner.begin and inner.seconds <= outer.seconds <= wall
+    events = [
+        ("outer", True, 0),
+        ("inner", True, 1000),
+        ("inner", False, 3000),
+        ("outer", False, 9000),
+    ]
+    inner, outer = calls_of(events)
+    assert (inner.name, outer.name) == ("inner", "outer")
+    assert (inner.begin, inner.seconds) == (pytest.approx(1e-6), pytest.approx(2e-6))
+    assert (outer.begin, outer.seconds) == (0.0, pytest.approx(9e-6))
 
 
 @pytest.mark.parametrize(
