@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.models import autotune, layers
+from tests.trace_format import faults
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,9 @@ def test_the_roof_is_of_a_computer(printed: dict[str, Any]) -> None:
 
 
 def test_the_trace_is_one_that_perfetto_reads(folder: Path, printed: dict[str, Any]) -> None:
-    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    text = (folder / "trace.json").read_text()
+    assert faults(text) == []
+    events = json.loads(text)["traceEvents"]
     timed = [event for event in events if event["ph"] == "X"]
     assert all(e["ts"] >= 0 and e["dur"] >= 0 and e["name"] and e["pid"] for e in timed)
     kernels = [event for event in timed if event["cat"] == "kernel"]

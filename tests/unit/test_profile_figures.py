@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from autotune.profile.roofline import KIB, MIB, Roof
 from autotune.profile.trace import chrome_trace
 from autotune.testing.report_sections import facts
 from search_spaces.task import Target
+from tests.trace_format import faults
 
 ROOF = Roof({"float32": 1e11}, ((256 * KIB, 1e11), (1 * MIB, 1e11), (256 * MIB, 2e10)), 5e-6)
 TARGET = Target("llvm", "x86_64-linux-gnu", "", (), "A CPU", 2, 2)
@@ -105,7 +107,9 @@ def test_the_trace_holds_one_inference() -> None:
     entry = replace(made, functions=("fused_conv2d",), calls=1)
     seen = timeline([(9e-3, calls(5e-3, 2e-6, 1e-3))])
     found = Profile("m", "cpu", 2, 1e-2, 1e-2, 1e-2, 6e-3, 0.0, 4e-3, 2e-6, ROOF, (entry,), seen)
-    events = json.loads(json.dumps(chrome_trace(found)))["traceEvents"]
+    text = json.dumps(chrome_trace(found))
+    assert faults(text) == []
+    events = json.loads(text)["traceEvents"]
     timed = [event for event in events if event["ph"] == "X"]
     assert [event["name"] for event in timed] == ["conv2d 1x8x8x32", IDLE, "add"]
     assert [event["cat"] for event in timed] == ["kernel", "runtime", "runtime"]
@@ -144,3 +148,22 @@ def test_a_kernel_is_held_against_the_peak_of_its_arithmetic() -> None:
     assert (share, verdict) == (pytest.approx(0.5), "memory")
     other = Roof({"float32": 2e11, "float64": 1e11}, ROOF.bandwidth, 5e-6)
     assert roof.better(other).peaks == {"float32": 2e11, "float64": 1e11, "int8": 4e11}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"dur": -1.0}, "dur is no time"),
+        ({"dur": float("nan")}, "NaN is no JSON"),
+        ({"ts": 1.0, "dur": 3.0}, "ends after it"),
+        ({"tid": "1"}, "no thread"),
+        ({"ph": "x"}, "phase"),
+        ({"name": ""}, "no name"),
+    ],
+)
+def test_a_trace_that_breaks_the_format_is_noticed(change: dict[str, Any], fault: str) -> None:
+    event = {"ph": "X", "pid": 1, "tid": 1, "cat": "kernel", "name": "a", "ts": 0.0, "dur": 2.0}
+    assert faults(json.dumps({"traceEvents": [event, {**event, "ts": 2.0}]})) == []
+    assert any(
+        fault in text for text in faults(json.dumps({"traceEvents": [event, event | change]}))
+    )
