@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from autotune.artifact.constants import constant_outputs
 from autotune.artifact.link import link, linker
 from autotune.artifact.manifest import (
     CallEntry,
@@ -296,26 +297,6 @@ def _lowered(module: Any, target: Target, safe: bool, apart: bool) -> tuple[Any,
             packed, weights = lifted(packed)
         built = relax.build(packed, made, relax_pipeline="default", tir_pipeline=PIPELINE)
     return built, weights
-
-
-def constant_outputs(fused: FusedModel) -> tuple[str, ...]:
-    """Names of the outputs that are weights and no result of anything."""
-    from tvm import relax
-
-    from search_spaces.graph.expressions import is_constant
-
-    main = fused.module["main"]
-    values = {b.var: b.value for block in main.body.blocks for b in block.bindings}
-
-    def root(value: Any) -> Any:
-        while value in values:
-            value = values[value]
-        return value
-
-    result = root(main.body.body)
-    results = list(result.fields) if isinstance(result, relax.Tuple) else [result]
-    named = zip(fused.outputs, map(root, results), strict=True)
-    return tuple(spec.name for spec, value in named if is_constant(value))
 
 
 def _guilty(

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from autotune.frontends.torch_names import label
 from autotune.frontends.torch_program import Program
 
 # Operators that torch would take apart, but whose whole is understood here and fuses better.
@@ -97,14 +98,6 @@ def _named(nodes: list[Any], program: Program) -> list[Any]:
     kept = tuple(value for value, name in returned if name is not None)
     last = torch.fx.Graph().output(kept)
     return [*body, last]
-
-
-def label(node: Any) -> str:
-    """The module that a node of the program is from, by its path, and the node's name."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = str(stack[-1][0]) if stack else ""
-    path = path.removeprefix("L['self'].")
-    return f"{path}/{node.name}" if path else str(node.name)
 
 
 def _weight(tensor: Any) -> Any:
