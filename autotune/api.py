@@ -31,6 +31,7 @@ from tuning_db.drift import DISTURBED, SLOWER
 
 if TYPE_CHECKING:
     from autotune.frontends import ImportCheck
+    from autotune.goal import WholeModel
     from autotune.graphs import GraphOutcome
     from autotune.measure.runners import RunnerFactory
     from autotune.measure.tracker import Device
@@ -247,13 +248,16 @@ def tune(
             if race is not None and not resolved.device:
                 trial = WholeModel(race, fused, opened, status)
             tell(status, plan(tunable, resolved, opened, settings))
+            said = progress
+            if progress is not None and trial is not None:
+                said = _with_timed(progress, trial)
             summary = tune_tasks(
                 tunable,
                 resolved,
                 measurer,
                 opened,
                 settings,
-                progress,
+                said,
                 model=ModelRow(fused.digest, fused.name) if len(several) == 1 else None,
                 whole=trial,
             )
@@ -279,6 +283,11 @@ def tune(
         ready = replace(ready, fused=fused, schedules=schedules, compiled=made_before)
         compiled = built(ready, output, status)
     return TuneResult(summary, ready.check, compiled, untunable, outcome)
+
+
+def _with_timed(told: Callable[[Progress], None], whole: WholeModel) -> Callable[[Progress], None]:
+    """``told`` with the seconds of the whole model, once it was timed."""
+    return lambda state: told(replace(state, timed=whole.seconds))
 
 
 def verify(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.bench.peers import PEERS, peer_named
+from autotune.durations import milliseconds
 from autotune.errors import InputError
 from autotune.steps import Status, tell
 
@@ -74,10 +75,11 @@ class Race:
     seconds: float
     other: Callable[[], Arrays] | None = field(default=None, repr=False)
 
-    def taken(self, model: Callable[[Arrays], object]) -> float:
-        """How much of the time that it may take ``model`` takes: 1 or less where it is reached.
+    def taken(self, model: Callable[[Arrays], object]) -> tuple[float, float]:
+        """How much of the time that it may take ``model`` takes, and the seconds it takes.
 
-        Another engine runs beside it, in turns: what the machine does now counts for both.
+        The first is 1 or less where the goal is reached. Another engine runs beside it, in turns:
+        what the machine does now counts for both.
         """
         from autotune.bench.interleaved import SETTLE, interleave, settle
         from autotune.bench.statistics import ratio
@@ -88,16 +90,18 @@ class Race:
         runs = {"ours": ours} if self.other is None else {"ours": ours, "other": self.other}
         times = interleave(runs, seconds=SECONDS, rounds=ROUNDS)
         settle(SETTLE)  # what is measured next in other processes is not to meet our threads
+        seconds = _median(times["ours"])
         if self.other is None:
-            return _median(times["ours"]) / self.seconds
-        return self.goal.times / ratio(times["ours"], times["other"]).value
+            return seconds / self.seconds, seconds
+        return self.goal.times / ratio(times["ours"], times["other"]).value, seconds
 
 
 @dataclass
 class WholeModel:
     """The whole model in a ``race``, whenever the tasks together are fast enough.
 
-    ``compiled`` is what was built last, with the schedules that were the best then.
+    ``compiled`` is what was built last, with the schedules that were the best then; ``seconds`` is
+    what one inference of it took.
     """
 
     race: Race
@@ -105,6 +109,7 @@ class WholeModel:
     database: TuningDatabase
     status: Status | None = None
     compiled: Compiled | None = field(default=None, repr=False)
+    seconds: float | None = None
 
     def made(self, fused: FusedModel, schedules: Mapping[str, ChosenSchedule]) -> Compiled | None:
         """What was built last, if it was ``fused`` with ``schedules``."""
@@ -119,9 +124,9 @@ class WholeModel:
 
         tell(self.status, "the tasks together are fast enough: timing the whole model")
         self.compiled = compiled(self.fused, chosen_from(self.database, self.fused))
-        taken = self.race.taken(self.compiled.runnable())
-        if taken > 1.0:
-            tell(self.status, f"it takes {taken:.3f} times as long as it may: searching on")
+        taken, self.seconds = self.race.taken(self.compiled.runnable())
+        told = f"it takes {milliseconds(self.seconds)} ms, {taken:.3f} times as long as it may"
+        tell(self.status, f"{told}: searching on" if taken > 1.0 else told)
         return taken
 
 

@@ -6,11 +6,13 @@ Heavy imports are inside the functions, after the thread pool's size is known.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autotune.durations import milliseconds
 from autotune.steps import Status, tell
 from search_spaces.task import Target, Task
 
@@ -232,12 +234,17 @@ def confirmed(
         fused.target.digest, fused.digest, {"graph": told}, json.loads(versions_text())
     )
     database.finish_run(run)
-    for one, other in zip(others, ratios, strict=True):
+
+    def taken(name: str) -> str:
+        return milliseconds(statistics.median(statistics.median(turn) for turn in times[name]))
+
+    tell(status, f"the default graph takes {taken('0')} ms")
+    for number, (one, other) in enumerate(zip(others, ratios, strict=True), 1):
         said = "no gain beyond the noise" if other.low <= 1.0 else "a gain"
         tell(
             status,
-            f"{other.value:.3f} ({other.low:.3f} to {other.high:.3f}) times as fast as the default "
-            f"graph with {one.changed or 'other choices'}: {said}",
+            f"{taken(str(number))} ms, {other.value:.3f} ({other.low:.3f} to {other.high:.3f}) "
+            f"times as fast as the default graph with {one.changed or 'other choices'}: {said}",
         )
     tell(status, f"{trial.changed or 'another graph'} is kept" if kept else "the default is kept")
     choices: Any = told["choices"]

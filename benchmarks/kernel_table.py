@@ -126,8 +126,9 @@ def _roof(content: dict[str, Any]) -> str:
     roof = content["roof"]
     size, widest = max(roof["bandwidth"], key=lambda entry: entry[1])
     last, memory = roof["bandwidth"][-1]
+    peak = roof["peaks"]["float32"] if "peaks" in roof else roof["peak"]  # as it once was written
     return (
-        f"Peak {roof['peak'] / 1e9:.0f} GFLOP/s on {content['target']['threads']} threads, "
+        f"Peak {peak / 1e9:.0f} GFLOP/s on {content['target']['threads']} threads, "
         f"bandwidth {memory / 1e9:.0f} GB/s at {last >> 20} MiB, at best {widest / 1e9:.0f} GB/s "
         f"at {size >> 10} KiB. FLOPs are those of the direct algorithm: a kernel by Winograd's may "
         "exceed its bound."

@@ -26,7 +26,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.profile", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("--models", default="squeezenet,resnet50,det", help="by commas (default: %(default)s)")
+    add("--models", default="cls,squeezenet,resnet50,det", help="by commas (default: %(default)s)")
     add("--seconds", type=float, default=10.0, help="of profiling a model (default: %(default)s)")
     add("--work", type=Path, default=Path("build/profile"), help="folder (%(default)s)")
     add("--json", type=Path, default=Path("build/profile.json"), help="(%(default)s)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import keyword
+import math
 import tokenize
 from collections import Counter
 from typing import Any
@@ -120,3 +121,41 @@ def _operations(body: Any) -> Counter[str]:
     kinds = (Call, e.Add, e.Sub, e.Mul, e.Div, e.Mod, e.FloorDiv, e.FloorMod, e.Max, e.Min)
     tvm_ffi.structural_walk(body, ((*kinds, e.Select, e.Cast), visit))
     return counts
+
+
+def arithmetic(function: Any) -> str:
+    """The dtype of what ``function``, an unscheduled ``tirx.PrimFunc``, multiplies most often.
+
+    Numbers that are read only to be multiplied as longer ones count as what they are: processors
+    have instructions for such products. Where nothing is multiplied it is that of the result.
+    """
+    import tvm
+    import tvm_ffi
+    from tvm import s_tir, tirx
+    from tvm.ir import TensorLoad, prim
+
+    schedule = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask=0)
+    found: dict[str, int] = {}
+
+    def read(operand: Any) -> str:
+        """The dtype of an operand as it is in memory; "" where it is computed."""
+        while isinstance(operand, tirx.Cast):
+            operand = operand.value
+        return str(operand.ty.dtype) if isinstance(operand, TensorLoad) else ""
+
+    for each in schedule.get_child_blocks(schedule.get_sblock("root")):
+        block = schedule.get(each)
+        times = math.prod(int(var.dom.extent) for var in block.iter_vars)
+
+        def visit(node: Any, times: int = times) -> None:
+            dtype, operands = str(node.ty.dtype), (read(node.a), read(node.b))
+            if not all(operands) and dtype.startswith("int"):
+                return  # an index
+            short = operands[0].removeprefix("u") == operands[1].removeprefix("u") != ""
+            kind = operands[0].removeprefix("u") if short else dtype
+            found[kind] = found.get(kind, 0) + times
+
+        tvm_ffi.structural_walk(block.body, ((prim.expr.Mul,), visit))
+    if not found:
+        return str(function.params[-1].dtype)
+    return max(found, key=lambda kind: found[kind])

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from autotune.artifact.constants import constant_outputs
 from autotune.artifact.link import link, linker
 from autotune.artifact.manifest import (
+    CallEntry,
     ChosenSchedule,
     FileEntry,
     Manifest,
@@ -25,6 +27,7 @@ from autotune.graph.model import FusedModel
 from autotune.measure.kernel import build_kernel
 from autotune.runtime import LIBRARY, MANIFEST, WEIGHTS, file_digest
 from autotune.versions import installed
+from search_spaces.analysis import arithmetic
 from search_spaces.task import Target
 
 Refused = dict[str, dict[str, str]]
@@ -54,6 +57,7 @@ class Compiled:
     tasks: tuple[TaskEntry, ...] = field(repr=False)
     weights: tuple[Any, ...] = field(repr=False)
     """What the program takes after its inputs."""
+    calls: tuple[CallEntry, ...] = field(default=(), repr=False)
 
     def runnable(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         """As the function ``runnable``, and the executable stays as it is.
@@ -142,6 +146,7 @@ def write(
         weights=tuple(weights),
         shared_weights=shared,
         constant_outputs=constant_outputs(fused),
+        calls=made.calls,
         notes=tuple(notes),
     )
     (folder / MANIFEST).write_text(manifest.text(), encoding="utf-8")
@@ -212,16 +217,19 @@ def _compiled(
     safe: bool,
     *,
     apart: bool,
-) -> tuple[Any, tuple[TaskEntry, ...], tuple[Any, ...]]:
-    """The Relax executable, how each task was compiled, and the weights it is to be given.
+) -> tuple[Any, tuple[TaskEntry, ...], tuple[Any, ...], tuple[CallEntry, ...]]:
+    """The Relax executable, how each task was compiled, the weights it is to be given, its calls.
 
-    Those are taken out of it with ``apart``; without there are none.
+    The weights are taken out of it with ``apart``; without there are none.
     """
+    from autotune.graph.origins import kernel_calls
+
     while True:
         module, tasks = _with_schedules(fused, schedules, spoilt)
         try:
             program, weights = _lowered(module, fused.target, safe, apart)
-            return program, tasks, weights
+            calls = tuple(CallEntry(name, names) for name, names in kernel_calls(module))
+            return program, tasks, weights, calls
         except Exception as error:  # TVM raises anything; which function it was has to be found
             found = _guilty(fused, schedules, spoilt, tasks)
             if not found:
@@ -254,7 +262,9 @@ def _with_schedules(
         if key not in names:
             continue
         function, entry = scheduled(task, fused.target, schedules.get(key), spoilt.get(key, {}))
-        entries.append(replace(entry, functions=tuple(sorted(names[key]))))
+        multiplied = arithmetic(module[names[key][0]])
+        own = tuple(sorted(names[key]))
+        entries.append(replace(entry, functions=own, arithmetic=multiplied))
         # As private as what it replaces: a function with a symbol of its own outlives its calls.
         function = function.without_attr("global_symbol")
         for name in names[key]:
@@ -287,26 +297,6 @@ def _lowered(module: Any, target: Target, safe: bool, apart: bool) -> tuple[Any,
             packed, weights = lifted(packed)
         built = relax.build(packed, made, relax_pipeline="default", tir_pipeline=PIPELINE)
     return built, weights
-
-
-def constant_outputs(fused: FusedModel) -> tuple[str, ...]:
-    """Names of the outputs that are weights and no result of anything."""
-    from tvm import relax
-
-    from search_spaces.graph.expressions import is_constant
-
-    main = fused.module["main"]
-    values = {b.var: b.value for block in main.body.blocks for b in block.bindings}
-
-    def root(value: Any) -> Any:
-        while value in values:
-            value = values[value]
-        return value
-
-    result = root(main.body.body)
-    results = list(result.fields) if isinstance(result, relax.Tuple) else [result]
-    named = zip(fused.outputs, map(root, results), strict=True)
-    return tuple(spec.name for spec, value in named if is_constant(value))
 
 
 def _guilty(

@@ -45,7 +45,7 @@ class TaskEntry:
     space could schedule it). ``candidate``, ``run`` and ``time`` name the record, as in
     ``ChosenSchedule``. ``note`` says why it is not what was wanted; "" where it is. ``functions``
     are the names in the library; ``arguments`` ("1x24x24x64 float32", outputs last), ``flops`` and
-    ``bytes`` are of one call.
+    ``bytes`` are of one call; ``arithmetic`` is the dtype of what it multiplies.
     """
 
     workload: str
@@ -64,6 +64,18 @@ class TaskEntry:
     arguments: tuple[str, ...] = ()
     flops: float = 0.0
     bytes: int = 0
+    arithmetic: str = ""
+
+
+@dataclass(frozen=True)
+class CallEntry:
+    """A call of a kernel: the name of the function, as the task has it, and what the call is for.
+
+    ``operators`` are names of the original model's, in its order; none where nothing is known.
+    """
+
+    function: str
+    operators: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class Manifest:
     ``weights`` ("offset" in bytes, "shape", "dtype") are what the program takes after its inputs,
     in order: out of the file of weights beside it, or, where sizes share one, out of that in the
     directory above, of the SHA-256 ``shared_weights``. ``constant_outputs`` names the outputs that
-    are no result of any computation.
+    are no result of any computation. ``calls`` are those of kernels in one inference, in order.
     """
 
     model: Mapping[str, str]
@@ -96,6 +108,7 @@ class Manifest:
     shared_weights: str = ""
     notes: tuple[str, ...] = ()
     constant_outputs: tuple[str, ...] = ()
+    calls: tuple[CallEntry, ...] = ()
     format: int = FORMAT
 
     @property

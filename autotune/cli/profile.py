@@ -52,7 +52,8 @@ def profile(
 
 def _fields(found: Profile) -> dict[str, Any]:
     fields = asdict(found)
-    del fields["timeline"]
+    # Of each call: the entries have them as well.
+    del fields["timeline"], fields["operators"]
     for entry, fielded in zip(found.entries, fields["entries"], strict=True):
         fielded["intensity"] = entry.intensity
     return fields
@@ -62,17 +63,18 @@ def show(found: Profile, top: int = 20) -> None:
     """Print the tables of a profile."""
     roof = found.roof
     (small, fast), (large, slow) = roof.bandwidth[0], roof.bandwidth[-1]
+    others = [f"{peak / 1e9:.0f} of {dtype}" for dtype, peak in roof.peaks.items()]
     print(
-        f"This machine at best: {roof.peak / 1e9:.0f} GFLOP/s, {fast / 1e9:.0f} GB/s in "
+        f"This machine at best: GFLOP/s {', '.join(others)}; {fast / 1e9:.0f} GB/s in "
         f"{small >> 10} KiB, {slow / 1e9:.0f} GB/s in {large >> 20} MiB, "
         f"{roof.start * 1e6:.1f} us to start {found.threads} threads"
     )
     listed = found.entries[: top or None]
     rows = []
-    for entry in listed:
+    for number, entry in enumerate(listed, 1):
         rows.append(
             (
-                entry.label,
+                f"{number} {entry.label}",
                 str(entry.calls),
                 milliseconds(entry.seconds),
                 f"{entry.spread:.0%}",
@@ -99,11 +101,18 @@ def show(found: Profile, top: int = 20) -> None:
         rows,
         texts=("bound by", "schedule"),
     )  # fmt: skip
+    if any(entry.operators for entry in listed):
+        table(
+            "What they are for",
+            ("kernel", "operators of the model, of the first call"),
+            [(str(n), entry.source or "unknown") for n, entry in enumerate(listed, 1)],
+            texts=("operators of the model, of the first call",),
+        )
     print(
         f"One inference: {milliseconds(found.wall)} ms ({milliseconds(found.low)} to "
         f"{milliseconds(found.high)}) = kernels {milliseconds(found.kernels)} + runtime "
         f"{milliseconds(found.runtime)} + rest {milliseconds(found.rest)}"
     )
-    print(f"Observing took {found.cost * 1e6:.1f} us a call, which is taken off.")
+    print(f"Observing took {found.cost * 1e9:.0f} ns a call, which is taken off.")
     if found.busy:
         say("the machine was busy with other things: profile again when it is quiet")

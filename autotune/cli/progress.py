@@ -26,15 +26,24 @@ class Reporter(Protocol):
 
 
 def describe(state: Progress) -> str:
-    """One line: trials, their rate, best so far against the baseline, failures, time left."""
+    """One line: trials, their rate, the model's latency and the default's, failures, time left.
+
+    With "~" where tasks that were not measured yet count by an estimate.
+    """
     total = f" of {state.total}" if state.total is not None else ""
     parts = [f"{state.done}{total} trials"]
     if state.rate > 0 and state.stage == "search":
         parts.append(f"{state.rate:.1f} a second")
     if state.latency > 0:
         best, base = state.latency * 1e3, state.baseline * 1e3
-        parts.append(f"{best:.3g} ms, {base / best:.2f}x as fast as the default ({base:.3g} ms)")
-    if state.tasks_measured < state.tasks:
+        about = "~" if state.estimated else ""
+        parts.append(
+            f"{about}{best:.3g} ms, {base / best:.2f}x as fast as the default "
+            f"({about}{base:.3g} ms)"
+        )
+    if state.timed is not None:
+        parts.append(f"{state.timed * 1e3:.3g} ms when it was last timed whole")
+    if state.estimated:
         parts.append(f"{state.tasks_measured} of {state.tasks} tasks begun")
     failed = sum(state.failures.values())
     if failed:

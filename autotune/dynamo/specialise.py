@@ -111,7 +111,7 @@ def draft(
     """
     import torch
 
-    from autotune.artifact.build import constant_outputs
+    from autotune.artifact.constants import constant_outputs
     from autotune.frontends.torch_export import exported, import_torch
     from autotune.frontends.torch_program import functional
 

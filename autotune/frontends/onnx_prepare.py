@@ -12,6 +12,7 @@ from typing import Any
 
 from autotune.errors import ModelError
 from autotune.frontends.onnx_file import first_line, graph_inputs
+from autotune.frontends.onnx_names import original_names
 from autotune.frontends.onnx_relax import is_supported, to_relax, unsupported_operators
 from autotune.frontends.onnx_rewrites import REWRITES, rewritten
 from autotune.frontends.onnx_rewrites.base import Refused, Rewrite
@@ -77,7 +78,8 @@ def import_prepared(proto: Any, name: str, first: int = 0) -> Prepared:
             unsupported = unsupported or {op: whole.get(op, n) for op, n in missing.items()}
             continue
         try:
-            return Prepared(to_relax(candidate), plain, stage, notes)
+            named = original_names(proto, candidate)
+            return Prepared(to_relax(candidate, named), plain, stage, notes)
         except Exception as error:  # TVM's importer fails in any way; the next cure may help
             failure = failure or error
     if unsupported and failure is None:

@@ -7,7 +7,10 @@ import functools
 import io
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
+
+from autotune.frontends.onnx_names import label
 
 # Operators that compute elementwise on broadcast operands: a constant of one element may lose its
 # axes, and a rank-0 constant becomes an immediate of the kernel rather than a buffer.
@@ -38,18 +41,25 @@ def unsupported_operators(proto: Any) -> Counter[str]:
     )
 
 
-def to_relax(proto: Any) -> Any:
+def to_relax(proto: Any, names: Mapping[str, tuple[str, ...]] | None = None) -> Any:
     """The ``tvm.IRModule`` of a model whose shapes are fixed and whose operators are supported.
 
-    Raises whatever TVM's importer raises: the caller knows which cures are left.
+    ``names`` are those of the original nodes, by the first output of what became of them; without
+    each node has its own. Raises whatever TVM's importer raises: the caller knows which cures are
+    left.
     """
+    from autotune.graph.origins import filled
+    from search_spaces.graph.origins import NamingBuilder
+
     opset = max(e.version for e in proto.opset_import if e.domain in ("", "ai.onnx"))
     importer = _importer_class()({}, "float32", keep_params_in_input=False, sanitize=True)
+    importer.bb = NamingBuilder()
+    importer.original = {} if names is None else names
     # TVM prints the operator it fails on, and warns of each name it changes.
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return importer.from_onnx(proto.graph, opset)
+            return filled(importer.from_onnx(proto.graph, opset))
         except BaseException:
             # The block that was begun, or TVM complains of it on stderr.
             with contextlib.suppress(Exception):
@@ -60,6 +70,7 @@ def to_relax(proto: Any) -> Any:
 @functools.cache
 def _importer_class() -> Any:
     import numpy as np
+    from onnx import NodeProto
     from tvm import relax
     from tvm.ir import GenericConst
     from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
@@ -217,6 +228,18 @@ def _importer_class() -> Any:
 
     class Importer(ONNXGraphImporter):  # type: ignore[misc, unused-ignore]
         """TVM's importer, asking our conversions first; one that returns None passes."""
+
+        original: Mapping[str, tuple[str, ...]]
+
+        def _parse_value_proto(self, value_proto: Any) -> Any:
+            """Asked of each node before it is converted: from now on that is where calls are from.
+
+            What subgraphs are made of is of the node that they belong to.
+            """
+            if isinstance(value_proto, NodeProto):
+                known = self.original.get(next(iter(value_proto.output), ""))
+                self.bb.origin = (label(value_proto),) if known is None else known
+            return super()._parse_value_proto(value_proto)
 
         def _check_for_unsupported_ops(self, graph: Any) -> None:
             """That was asked before, of us as well."""

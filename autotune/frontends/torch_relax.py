@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from autotune.frontends.torch_names import label
 from autotune.frontends.torch_program import Program
 
 # Operators that torch would take apart, but whose whole is understood here and fuses better.
@@ -52,6 +53,9 @@ def to_relax(program: Program) -> Any:
     import tvm
     from tvm import relax
 
+    from autotune.graph.origins import filled
+    from search_spaces.graph.origins import NamingBuilder
+
     importer = _importer_class()()
     nodes = list(program.graph.graph.nodes)
     variables: dict[str, Any] = {}
@@ -62,7 +66,7 @@ def to_relax(program: Program) -> Any:
             dtype = importer._convert_data_type(value.dtype)
             variables[node.name] = relax.Var(node.name, relax.TensorType(shape, dtype))
     ordered = [variables[name] for name in (*program.inputs, *program.bound)]
-    importer.block_builder = builder = relax.BlockBuilder()
+    importer.block_builder = builder = NamingBuilder()
     with _ended(builder), builder.function("main", ordered):
         with builder.dataflow():
             values = importer._translate_fx_graph(program.graph, _named(nodes, program), variables)
@@ -70,7 +74,7 @@ def to_relax(program: Program) -> Any:
             returned = builder.emit_output(result)
         builder.emit_func_output(returned)
     weights = {name: _weight(tensor) for name, tensor in program.bound.items()}
-    module: tvm.IRModule = relax.transform.BindParams("main", weights)(builder.get())
+    module: tvm.IRModule = relax.transform.BindParams("main", weights)(filled(builder.get()))
     return module
 
 
@@ -126,7 +130,20 @@ def _importer_class() -> Any:
         """TVM's importer, with conversions of ours in its table."""
 
         def create_convert_map(self) -> Any:
-            return super().create_convert_map() | {
+            table = super().create_convert_map() | self._ours()
+            return {operator: self._noting(convert) for operator, convert in table.items()}
+
+        def _noting(self, convert: Any) -> Any:
+            """``convert``, with what it emits named after the node."""
+
+            def named(node: Any, *rest: Any) -> Any:
+                self.block_builder.origin = (label(node),)
+                return convert(node, *rest)
+
+            return named
+
+        def _ours(self) -> dict[str, Any]:
+            return {
                 "cumsum.default": self._our_cumsum,
                 "linear.default": self._our_linear,
                 "addmm.default": self._our_addmm,

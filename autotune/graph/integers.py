@@ -17,6 +17,7 @@ from tvm import relax, te, tirx, topi
 
 from search_spaces.cpu.dot import DEPTH, lanes_of
 from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
+from search_spaces.graph.grouping import apart
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
 from search_spaces.task import Target
 
@@ -65,7 +66,22 @@ def integers(module: tvm.IRModule, target: Target) -> tvm.IRModule:
             rewrites |= _as_integers(graph, var, call, data, weight, lanes_of(target))
         elif dtype_of(var) == "float64" and _largest(call, data, weight) < EXACT:
             rewrites[var] = _as_floats(call, data, weight)
+    for var in graph.values:
+        if _stored_anew(graph, var):
+            rewrites[var] = apart(graph, var)
     return rewritten(module, rewrites)
+
+
+def _stored_anew(graph: Graph, var: Any) -> bool:
+    """Whether ``var`` is where floats become 8-bit numbers.
+
+    They end a kernel: fused to what follows, the steps before would be computed again for each that
+    reads them twice (a hard swish), and the compiler never sees the end of a dozen such steps. And
+    a quarter of the bytes is written.
+    """
+    cast = graph.call(var, "astype")
+    stored = dtype_of(var) in ("int8", "uint8")
+    return cast is not None and stored and dtype_of(cast.args[0]) in FLOATS
 
 
 def _whole(graph: Graph, expr: Any) -> _Whole | None:

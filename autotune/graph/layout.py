@@ -27,6 +27,7 @@ from autotune.graph.forms import (
 )
 from autotune.graph.transposed import as_convolution, can_be_convolution
 from search_spaces.graph.expressions import array, is_constant, mapped, shape_of
+from search_spaces.graph.origins import NamingBuilder, names_of
 
 _UNARY = frozenset(
     "relax." + name
@@ -115,7 +116,7 @@ class _Rewriter:
     def __init__(self, module: tvm.IRModule) -> None:
         self.module = module
         others = {v: f for v, f in module.functions_items() if v.name_hint != "main"}
-        self.builder = relax.BlockBuilder(tvm.IRModule(others, attrs=module.attrs))
+        self.builder = NamingBuilder(tvm.IRModule(others, attrs=module.attrs))
         self.first: dict[Any, Any] = {}
         self.last: dict[Any, Any] = {}
         self.handlers: dict[str, Callable[[Any], Any]] = {
@@ -149,6 +150,7 @@ class _Rewriter:
 
     def _bind(self, binding: Any) -> None:
         value = binding.value
+        self.builder.origin = names_of(value)
         if isinstance(value, relax.Call) and isinstance(value.op, tvm.ir.Op):
             name = value.op.name
             handler = self.handlers.get(name)

@@ -17,6 +17,7 @@ from autotune.graph.layout import channels_last
 from autotune.graph.matmul import drop_reshapes
 from autotune.graph.mish import simplify_mish
 from autotune.graph.model import FusedModel
+from autotune.graph.origins import filled, fused_names, kept, settled
 from autotune.graph.tasks import extract_tasks, has_blocks
 from search_spaces.graph.base import Choices
 from search_spaces.graph.grouping import joined
@@ -46,7 +47,7 @@ def fused(
 ) -> FusedModel:
     """The tasks of ``imported``, of which graph spaces made ``module`` by the choices ``made``."""
     with _context(target):
-        module = fuse(module, target)
+        module = fuse(settled(imported.module, module), target)
     tasks, functions = extract_tasks(module)
     return FusedModel(
         name=imported.name,
@@ -99,21 +100,18 @@ def lay_out(module: tvm.IRModule) -> tvm.IRModule:
 
 def fuse(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     """From operators, laid out, to fused functions."""
+    operators = filled(integers(module, target))
+    legal = T.AnnotateTIROpPattern()(T.LegalizeOps(legalize.table(target))(operators))
+    legal = kept(operators, legal)
+    groups = fused_names(legal, T.FuseOps()(legal))
     module = tvm.transform.Sequential(
         [
-            tvm.transform.module_pass(
-                lambda module, _: integers(module, target), opt_level=0, name="Integers"
-            ),
-            T.LegalizeOps(legalize.table(target)),
-            T.AnnotateTIROpPattern(),
-            T.FuseOps(),
-            T.FuseTIR(),
             tvm.transform.module_pass(lambda module, _: joined(module), opt_level=0, name="Joined"),
             T.DeadCodeElimination(),
             # Marks the weights, whose layout a schedule may change at compile time.
             T.AttachAttrLayoutFreeBuffers(),
         ]
-    )(module)
+    )(kept(groups, T.FuseTIR()(groups)))
     return _narrow_indices(_without_free_buffers(module))
 
 

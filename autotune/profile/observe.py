@@ -1,18 +1,23 @@
 """What a program calls while it runs, and when: each call of each kernel, inside the whole model.
 
 A kernel by itself has its inputs in the cache and its threads at hand; here it comes after the one
-before it, as in production. Observing costs some microseconds a call, which is measured on calls
-that do nothing, and taken off.
+before it, as in production. TVM's virtual machine calls an observer around each call. That must be
+quick, and leave the caches alone, or kernels of some microseconds take longer than they do: so it
+is machine code, which writes down the time and which call it was, and nothing else.
 """
 
 from __future__ import annotations
 
+import ctypes
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from autotune.errors import ArtifactError
+from search_spaces.task import Target
 
 IDLE = "vm.builtin.null_value"
 """What a program calls often and does nothing: its time is the observer's own."""
@@ -20,6 +25,49 @@ IDLE = "vm.builtin.null_value"
 
 _PACKED = "_prepacked"
 """What TVM adds to the name of a function whose weights it packed."""
+
+PACKED = 1
+"""What TVM's attribute "calling_conv" says of functions that take any arguments."""
+
+EVENTS = 1 << 20
+"""Of one inference at most: two for each call."""
+
+# In TVM's calling convention arguments are 16 bytes each, of which the last eight are the value.
+# The second is the name of what is called, as characters; the third whether it is about to be.
+_NOTE = """
+declare i32 @clock_gettime(i32, ptr)
+define i32 @autotune_note(ptr %arguments) alwaysinline {{
+entry:
+  %time = alloca [2 x i64]
+  %failed = call i32 @clock_gettime(i32 1, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest.at = getelementptr i64, ptr %time, i64 1
+  %rest = load i64, ptr %rest.at
+  %whole = mul i64 %seconds, 1000000000
+  %now = add i64 %whole, %rest
+  %events = inttoptr i64 {address} to ptr
+  %seen = load i64, ptr %events
+  %more = add i64 %seen, 1
+  store i64 %more, ptr %events
+  %fits = icmp ult i64 %seen, {events}
+  br i1 %fits, label %keep, label %end
+keep:
+  %name.at = getelementptr i8, ptr %arguments, i64 24
+  %name = load i64, ptr %name.at
+  %before.at = getelementptr i8, ptr %arguments, i64 40
+  %before = load i64, ptr %before.at
+  %row = mul i64 %more, 3
+  %first = getelementptr i64, ptr %events, i64 %row
+  store i64 %name, ptr %first
+  %second = getelementptr i64, ptr %first, i64 1
+  store i64 %before, ptr %second
+  %third = getelementptr i64, ptr %first, i64 2
+  store i64 %now, ptr %third
+  br label %end
+end:
+  ret i32 0
+}}
+"""
 
 
 def function_of(name: str) -> str:
@@ -37,30 +85,74 @@ class Called:
 
 
 class Observer:
-    """Collects the calls of one inference after the other."""
+    """Collects the calls of one inference after the other, of programs of this process.
 
-    def __init__(self) -> None:
-        """Nothing is kept until ``inference`` is used."""
-        self._calls: list[Called] = []
-        self._begun: list[float] = []
+    ``function`` is what a program calls around each call.
+    """
 
-    def __call__(self, _: Any, name: str, before: bool, *rest: Any) -> int:
-        """What TVM's virtual machine calls around each call."""
-        now = time.perf_counter()
-        if before:
-            self._begun.append(time.perf_counter())
-        else:
-            begin = self._begun.pop()
-            self._calls.append(Called(name, begin, now - begin))
-        return 0
+    def __init__(self, target: Target) -> None:
+        """Compile it for ``target``, which is this machine. Nothing is kept until ``inference``."""
+        # The first row holds the number of events, the others name, whether before, nanoseconds.
+        self._events = np.zeros((1 + EVENTS, 3), np.int64)
+        code = _NOTE.format(address=self._events.ctypes.data, events=EVENTS)
+        self.function = _compiled(code, target)
+        self._names: dict[int, str] = {}
 
     def inference(self, run: Callable[[], object]) -> tuple[float, list[Called]]:
-        """Seconds of ``run``, observed, and what it called, in order."""
-        self._calls, self._begun = [], []
-        begin = time.perf_counter()
+        """Seconds of ``run``, observed, and what it called, in order of their ends.
+
+        Raises ``ArtifactError`` where that is more than can be written down.
+        """
+        self._events[0, 0] = 0
+        begin = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         run()
-        seconds = time.perf_counter() - begin
-        return seconds, [Called(c.name, c.begin - begin, c.seconds) for c in self._calls]
+        end = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        count = int(self._events[0, 0])
+        if count > EVENTS:
+            raise ArtifactError(f"an inference makes more calls than the {EVENTS // 2} that fit")
+        events = self._events[1 : 1 + count].tolist()
+        told = ((self._name(name), bool(before & 1), now - begin) for name, before, now in events)
+        return (end - begin) * 1e-9, calls_of(told)
+
+    def _name(self, address: int) -> str:
+        """The text at ``address``, which a program keeps as long as it is loaded."""
+        if address not in self._names:
+            self._names[address] = ctypes.string_at(address).decode()
+        return self._names[address]
+
+
+def _compiled(code: str, target: Target) -> Any:
+    """A function of TVM's that hands its arguments to that of ``code``, in LLVM's language."""
+    import tvm
+    from tvm import tirx
+
+    from autotune.compiler import compile_functions
+
+    # Lowered already: it is to have TVM's calling convention, whatever its arguments are.
+    words = ("handle", "handle", "int32", "handle")
+    names = ("this", "arguments", "count", "result")
+    given = [tirx.Var(name, kind) for name, kind in zip(names, words, strict=True)]
+    note = tirx.Evaluate(tirx.call_extern("int32", "autotune_note", given[1]))
+    both = tirx.SeqStmt([note, tirx.Return(tirx.const(0, "int32"))])
+    zero, text = tirx.const(0, "int32"), tvm.ir.StringImm(code)
+    body = tirx.AttrStmt(zero, "pragma_import_llvm", text, both)
+    made = tirx.PrimFunc(given, body, tvm.ir.PrimType("int32"))
+    made = made.with_attr("global_symbol", "__tvm_ffi_autotune_observe")
+    module = tvm.IRModule({"autotune_observe": made.with_attr("calling_conv", PACKED)})
+    return compile_functions(module, target)["autotune_observe"]
+
+
+def calls_of(events: Iterable[tuple[str, bool, int]]) -> list[Called]:
+    """Calls in order of their ends, from their names, whether each began, and nanoseconds."""
+    begun: list[int] = []
+    found = []
+    for name, before, now in events:
+        if before:
+            begun.append(now)
+        else:
+            begin = begun.pop()
+            found.append(Called(name, begin * 1e-9, (now - begin) * 1e-9))
+    return found
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,13 @@ import numpy as np
 
 from autotune.errors import ArtifactError, TargetError
 from autotune.profile.observe import Observer, Timeline, function_of, timeline
+from autotune.profile.origins import Operators, first_of, operators_of
 from autotune.profile.roofline import Roof
 from autotune.turns import rounds_in_turn
 
 if TYPE_CHECKING:
     from autotune.runtime import Model
+    from search_spaces.task import Target
 
 ROUNDS = 20
 _UNSTEADY = 0.2
@@ -35,8 +37,10 @@ class KernelProfile:
     together (bytes: every argument once), ``roof`` the share of what the machine can do with them
     (None where that says nothing). ``verdict`` is what bounds it: "compute", "memory", "overhead"
     (its work is less than that of starting threads), "partial" (it reads part of its arguments,
-    so that their bytes say nothing), or "unknown". ``schedule`` is the search space, ``origin``
-    "record", "default" or "unscheduled"; ``arguments`` are tensors, the result last.
+    so that their bytes say nothing), "unmeasured" (no peak is known of ``dtype``, that of what it
+    multiplies), or "unknown". ``schedule`` is the search space, ``origin``
+    "record", "default" or "unscheduled"; ``arguments`` are tensors, the result last. ``operators``
+    are those of the original model that each call is for, in turn; empty where they are not known.
     """
 
     name: str
@@ -54,11 +58,18 @@ class KernelProfile:
     verdict: str
     schedule: str
     origin: str
+    operators: tuple[Operators, ...] = ()
+    dtype: str = "float32"
 
     @property
     def label(self) -> str:
         """What it computes and the shape of its result."""
         return " ".join((self.name, *(text.split()[0] for text in self.arguments[-1:])))
+
+    @property
+    def source(self) -> str:
+        """The operators of its first call in a line, and how many calls more there are."""
+        return first_of(self.operators)
 
     @property
     def flop_rate(self) -> float:
@@ -89,6 +100,7 @@ class Profile:
     ones; of it ``kernels`` are those listed, ``runtime`` what the virtual machine calls besides
     (allocation, checks of shapes), and ``rest`` what is left: below zero where the kernels took
     longer observed than not. ``cost`` is what observing added to each call, taken off everywhere.
+    ``operators`` are those that each call of the timeline is for.
     """
 
     model: str
@@ -104,6 +116,7 @@ class Profile:
     roof: Roof
     entries: tuple[KernelProfile, ...]
     timeline: Timeline
+    operators: tuple[Operators, ...] = ()
 
     @property
     def busy(self) -> bool:
@@ -146,16 +159,16 @@ def profile(
     except TargetError as error:
         raise TargetError(f"{artifact} cannot be profiled here: {error}") from error
     roof = roof_of(target, remeasure)
-    walls, seen = _run(plain, observed, given, seconds)
+    walls, seen = _run(plain, observed, target, given, seconds)
     return _summary(plain, walls, seen, roof)
 
 
 def _run(
-    plain: Model, observed: Model, inputs: Mapping[str, Any], seconds: float
+    plain: Model, observed: Model, target: Target, inputs: Mapping[str, Any], seconds: float
 ) -> tuple[np.ndarray[Any, Any], Timeline]:
     """Seconds of inferences that nobody watches, and the calls of others, timed in turns."""
-    observer = Observer()
-    observed.observe(observer)
+    observer = Observer(target)
+    observed.observe(observer.function)
     tensors = plain.tensors(inputs)
     walls: list[float] = []
     found: list[Any] = []
@@ -184,6 +197,7 @@ def _run(
 
 def _summary(model: Model, walls: np.ndarray[Any, Any], seen: Timeline, roof: Roof) -> Profile:
     tasks = model.manifest["tasks"]
+    operators = operators_of(seen.names, model.manifest)
     owner = {name: task for task in tasks for name in task["functions"]}
     low, wall, high = (float(q) for q in np.quantile(walls, [0.25, 0.5, 0.75]))
     columns: dict[str, list[int]] = {}
@@ -196,7 +210,8 @@ def _summary(model: Model, walls: np.ndarray[Any, Any], seen: Timeline, roof: Ro
             columns.setdefault(owner.get(plain, {}).get("workload", plain), []).append(position)
     by_key = {task["workload"]: task for task in tasks}
     entries = [
-        _entry(by_key.get(key), key, seen.seconds[:, at], wall, roof) for key, at in columns.items()
+        _entry(by_key.get(key), key, seen.seconds[:, at], wall, roof, [operators[k] for k in at])
+        for key, at in columns.items()
     ]
     entries.sort(key=lambda entry: -entry.seconds)
     kernels = sum(entry.seconds for entry in entries)
@@ -216,6 +231,7 @@ def _summary(model: Model, walls: np.ndarray[Any, Any], seen: Timeline, roof: Ro
         roof=roof,
         entries=tuple(entries),
         timeline=seen,
+        operators=operators,
     )
 
 
@@ -225,13 +241,16 @@ def _entry(
     times: np.ndarray[Any, Any],
     wall: float,
     roof: Roof,
+    operators: Sequence[Operators],
 ) -> KernelProfile:
     """``times[i, k]``: call ``k`` of this task in inference ``i``. No task: nothing is known."""
     calls = times.shape[1]
     low, middle, high = (float(q) for q in np.quantile(times.sum(axis=1), [0.25, 0.5, 0.75]))
     known = task or {}
     flops, size = float(known.get("flops", 0.0)), int(known.get("bytes", 0))
-    share, verdict = judged(flops, size, middle / calls, roof)
+    # Artifacts did not always say what they compute in.
+    dtype = str(known.get("arithmetic") or "float32")
+    share, verdict = judged(flops, size, middle / calls, roof, dtype)
     return KernelProfile(
         name=str(known.get("name", key)),
         arguments=tuple(known.get("arguments", ())),
@@ -248,14 +267,20 @@ def _entry(
         verdict=verdict,
         schedule=str(known.get("space", "")),
         origin=str(known.get("source", "unscheduled")),
+        operators=tuple(operators) if all(operators) else (),
+        dtype=dtype,
     )
 
 
-def judged(flops: float, size: int, seconds: float, roof: Roof) -> tuple[float | None, str]:
+def judged(
+    flops: float, size: int, seconds: float, roof: Roof, dtype: str = "float32"
+) -> tuple[float | None, str]:
     """The share of the roof, and the verdict, of one call; see ``KernelProfile``."""
     if not size:
         return None, "unknown"
-    bound = roof.bound(flops, size)
+    if flops and dtype not in roof.peaks:
+        return None, "unmeasured"
+    bound = roof.bound(flops, size, dtype)
     share = bound.seconds / seconds if seconds else 0.0
     if share > _ABSURD and bound.seconds > roof.start:
         return None, "partial"

@@ -10,7 +10,7 @@ from autotune.files import replacing, user_cache
 from autotune.profile.roofline import Roof, measure
 from search_spaces.task import Target
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files. One of another version is measured again."""
 
 
@@ -38,7 +38,10 @@ def read(path: Path) -> Roof | None:
         if kept["format"] != FORMAT:
             return None
         bandwidth = tuple((int(size), float(speed)) for size, speed in kept["bandwidth"])
-        roof = Roof(float(kept["peak"]), bandwidth, float(kept["start"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        peaks = {str(dtype): float(peak) for dtype, peak in kept["peaks"].items()}
+        roof = Roof(peaks, bandwidth, float(kept["start"]))
+        if not min(roof.peak, *peaks.values()) > 0:
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return roof if roof.peak > 0 and bandwidth and all(s > 0 for _, s in bandwidth) else None
+    return roof if bandwidth and all(s > 0 for _, s in bandwidth) else None

@@ -17,11 +17,14 @@ def chrome_trace(profile: Profile) -> dict[str, Any]:
         {"ph": "M", "pid": 1, "tid": 1, "name": "thread_name", "args": {"name": "calls"}},
     ]
     owner = {name: entry for entry in profile.entries for name in entry.functions}
-    for name, begin, seconds in zip(seen.names, seen.begins[at], seen.seconds[at], strict=True):
+    operators = profile.operators or ((),) * len(seen.names)
+    calls = zip(seen.names, operators, seen.begins[at], seen.seconds[at], strict=True)
+    for name, sources, begin, seconds in calls:
         entry = owner.get(function_of(name))
         told: dict[str, Any] = {"function": name}
         if entry is not None:
             told |= {
+                "operators": list(sources),
                 "arguments": list(entry.arguments),
                 "flops": entry.flops / entry.calls,
                 "bytes": entry.bytes // entry.calls,

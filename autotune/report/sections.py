@@ -135,8 +135,13 @@ class Kernels(ReportSection):
         bars = bar(entry.seconds / scale)
         if before is not None:
             bars += bar(before.seconds / scale, "was")
+        name: str | Markup = entry.label
+        if entry.source:
+            every = " | ".join(", ".join(operators) for operators in entry.operators)
+            told = Markup('{}<div class="source" title="{}">{}</div>')
+            name = told.format(entry.label, every, entry.source)
         return (
-            entry.label,
+            name,
             Markup('<div class="bars">{}</div>').format(bars),
             ms(entry.seconds),
             ms(before.seconds) if before is not None else "",

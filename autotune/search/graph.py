@@ -19,8 +19,8 @@ from autotune.graph.choices import LayOut, walk
 from autotune.measure.base import Runner
 from autotune.search.budget import Budget
 from autotune.search.chains import best_along
+from autotune.search.estimates import latency_model
 from autotune.search.guides import FAILED
-from autotune.search.knowledge import Knowledge
 from autotune.search.loop import tune_tasks
 from autotune.search.points import Point, key_of, suggest, values_of
 from autotune.search.samplers import quiet_study
@@ -371,12 +371,7 @@ class Prices:
     @cached_property
     def _latency(self) -> LatencyModel:
         """Of all that is known once the default graph is."""
-        found = []
-        for task, target in Knowledge(self.database, self.target).tasks:
-            best = self.database.best(task.workload.key, target.digest)
-            if best is not None and best.seconds:
-                found.append((task, target, best.seconds))
-        return LatencyModel(found)
+        return latency_model(self.database, self.target)
 
     def _sum(self, tasks: Iterable[Task]) -> float:
         return sum(task.calls * (self._seconds(task) or math.inf) for task in tasks)

@@ -15,6 +15,7 @@ from autotune.measure.base import Runner, TaskNotMeasurable
 from autotune.search.budget import Standing, next_task
 from autotune.search.contest import hold_finals, seconds_needed
 from autotune.search.drift import DriftLog
+from autotune.search.estimates import from_database
 from autotune.search.knowledge import Knowledge, grounded
 from autotune.search.models import make_model, unguided
 from autotune.search.progress import Progress, SearchSummary, Stopped
@@ -99,6 +100,9 @@ def tune_tasks(
             grounded(cost_model, database, target, known)
         for task in state.tasks:
             task.study.seeds = known.seeds(task.study.joint)
+    if progress is not None:
+        new = [task.study.task for task in state.tasks if task.seconds is None]
+        state.estimates = from_database(new, target, database)
     search = _Search(state, runner, database, cost_model, told)
     try:
         while True:

@@ -24,8 +24,10 @@ class Progress:
     ``done`` counts measured candidates of all runs so far against ``total`` (None where only time
     bounds the search); ``rate`` are candidates per second of this run; ``elapsed`` and ``left`` are
     seconds, ``left`` None while it cannot be told. ``latency`` is the sum of calls × best seconds
-    over the tasks measured so far, ``baseline`` the same with each task's default. ``failures`` are
-    candidates by kind of outcome, of this run and earlier ones.
+    over all tasks, ``baseline`` the same with each task's default; tasks that were not measured yet
+    count by an estimate, and both are 0 where there is none. ``failures`` are candidates by kind of
+    outcome, of this run and earlier ones. ``timed`` are seconds of the whole model, where it was
+    built and timed meanwhile.
     """
 
     stage: Stage
@@ -40,6 +42,12 @@ class Progress:
     tasks_measured: int
     tasks: int
     failures: Mapping[str, int] = field(default_factory=dict)
+    timed: float | None = None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether ``latency`` holds estimates."""
+        return self.tasks_measured < self.tasks
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,8 @@ class SearchState:
     until: float | None = None
     """Seconds that the tasks may take together: less than the settings say where a model takes
     longer than the sum of its tasks."""
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    """By workload: seconds of a call of tasks that were not measured when the run began."""
 
     def __post_init__(self) -> None:
         self.until = self.settings.until

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autotune.search.contest import seconds_needed
+from autotune.search.estimates import whole_of
 from autotune.search.progress import Progress, SearchSummary, Stage, Stopped, TaskResult
 from autotune.search.space import candidate_of
 from autotune.search.state import SearchState, TaskState
@@ -11,7 +12,7 @@ from tuning_db.database import TuningDatabase
 
 def progress_of(state: SearchState, stage: Stage, task: TaskState) -> Progress:
     """What is told after a measurement of ``task``."""
-    timed = state.timed
+    whole = whole_of(state)
     budget, done, elapsed = state.settings.budget, state.done, state.elapsed
     bounds = []
     if budget.trials is not None:
@@ -26,9 +27,9 @@ def progress_of(state: SearchState, stage: Stage, task: TaskState) -> Progress:
         elapsed=elapsed,
         left=min(bounds) if bounds and stage == "search" else None,
         rate=state.new / elapsed if elapsed > 0 else 0.0,
-        latency=sum(calls * best for calls, best, _ in timed),
-        baseline=sum(calls * default for calls, _, default in timed),
-        tasks_measured=len(timed),
+        latency=whole.best,
+        baseline=whole.default,
+        tasks_measured=len(state.tasks) - whole.estimated,
         tasks=len(state.tasks),
         failures=state.failures,
     )

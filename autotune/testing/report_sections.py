@@ -31,7 +31,7 @@ HOSTILE = "<b onload=\"x('1')\">&amp;"
 
 def facts(model: str = "a model", kernel: str = "conv2d_add_relu") -> Facts:
     """Facts of a made-up artifact, without a database, a model or peers."""
-    roof = Roof(1e11, ((1 << 18, 1e11), (1 << 28, 2e10)), 4e-6)
+    roof = Roof({"float32": 1e11}, ((1 << 18, 1e11), (1 << 28, 2e10)), 4e-6)
     entry = KernelProfile(
         name=kernel,
         arguments=("1x8x8x16 float32", "1x8x8x32 float32"),
@@ -48,6 +48,7 @@ def facts(model: str = "a model", kernel: str = "conv2d_add_relu") -> Facts:
         verdict="compute",
         schedule="cpu.tiled",
         origin="record",
+        operators=((kernel, "relu"), ("conv.2",)),
     )
     other = replace(entry, name="softmax", workload="1" * 32, flops=0.0, roof=None)
     seen = Timeline(("fused_conv2d_add_relu",), np.zeros((1, 1)), np.ones((1, 1)), np.ones(1), 1e-6)

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="valid-type,index,attr-defined,untyped-decorator"
 """Instructions that add four products of 8-bit numbers to a 32-bit one, in every lane.
 
 vpdpbusd of AVX-512 VNNI and AVX-VNNI: unsigned by signed, without saturation.
@@ -36,14 +37,26 @@ def intrinsic(lanes: int) -> str:
     return name
 
 
+def _types(lanes: int) -> tuple[Any, Any, Any]:
+    from tvm.script import tirx as T
+
+    return (
+        T.Buffer((4,), "uint8", offset_factor=1),
+        T.Buffer((lanes, 4), "int8", offset_factor=1),
+        T.Buffer((lanes,), "int32", offset_factor=1, scope="local"),
+    )
+
+
 def _meaning(lanes: int) -> Any:
     from tvm.script import tirx as T
 
-    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator, unused-ignore]
+    a_type, b_type, c_type = _types(lanes)
+
+    @T.prim_func(s_tir=True)
     def meaning(
-        A: T.Buffer((4,), "uint8", offset_factor=1),
-        B: T.Buffer((lanes, 4), "int8", offset_factor=1),
-        C: T.Buffer((lanes,), "int32", offset_factor=1, scope="local"),
+        A: a_type,
+        B: b_type,
+        C: c_type,
     ) -> None:
         with T.sblock("root"):
             T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])
@@ -60,14 +73,15 @@ def _meaning(lanes: int) -> Any:
 def _code(lanes: int) -> Any:
     from tvm.script import tirx as T
 
+    a_type, b_type, c_type = _types(lanes)
     bits = 32 * lanes
     sums, bytes_ = f"int32x{lanes}", f"int8x{4 * lanes}"
 
-    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator, unused-ignore]
+    @T.prim_func(s_tir=True)
     def code(
-        A: T.Buffer((4,), "uint8", offset_factor=1),
-        B: T.Buffer((lanes, 4), "int8", offset_factor=1),
-        C: T.Buffer((lanes,), "int32", offset_factor=1, scope="local"),
+        A: a_type,
+        B: b_type,
+        C: c_type,
     ) -> None:
         with T.sblock("root"):
             T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])

@@ -52,7 +52,7 @@ def mapped(expr: Any, leaf: Callable[[Any], Any]) -> Any:
         args = [mapped(arg, leaf) for arg in expr.args]
         if _same(args, expr.args):
             return expr
-        return relax.Call(expr.op, args, expr.attrs, expr.ty_args)
+        return relax.Call(expr.op, args, expr.attrs, expr.ty_args, expr.span)
     return leaf(expr)
 
 

@@ -15,6 +15,7 @@ from tvm import relax
 
 from search_spaces.cpu.structure import LEAST_VECTOR
 from search_spaces.graph.expressions import dtype_of, is_constant, mapped, shape_of
+from search_spaces.graph.origins import joined_names, with_names
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
 
 ELEMENTWISE = (
@@ -77,7 +78,8 @@ def as_one_kernel(
                 result = builder.emit_output(value(members[-1]))
             builder.emit_func_output(result)
         made = emit.add(builder.get()[name], name)
-        return relax.Call(made, [see(expr) for expr in outside])
+        names = joined_names(graph.values[var] for var in members)
+        return with_names(relax.Call(made, [see(expr) for expr in outside]), names)
 
     return rewrite
 

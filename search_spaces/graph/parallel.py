@@ -14,6 +14,7 @@ import numpy as np
 from tvm import relax
 
 from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
+from search_spaces.graph.origins import joined_names, with_names
 from search_spaces.graph.rewriting import Emit, Graph, Place, Places, Rewrite, See
 from search_spaces.task import Target
 
@@ -75,9 +76,11 @@ def _as_one(graph: Graph, group: Sequence[_Product]) -> Mapping[Any, Rewrite]:
 
     def first(emit: Emit, see: See) -> Any:
         weight = np.concatenate([array(one.weight) for one in group], axis=1)
-        made = emit(relax.op.matmul(see(data), relax.const(weight)))
+        names = joined_names(graph.values[var] for one in group for var in (one.product, one.last))
+        made = emit(with_names(relax.op.matmul(see(data), relax.const(weight)), names))
         if group[0].bias is not None:
-            made = emit(relax.op.add(made, relax.const(np.concatenate([p.bias for p in group]))))
+            bias = relax.const(np.concatenate([p.bias for p in group]))
+            made = emit(with_names(relax.op.add(made, bias), names))
         whole["made"] = made
         # Nobody reads this where a bias follows: what is read is made in its place.
         return _part(made, 0, _columns(group[0].weight))

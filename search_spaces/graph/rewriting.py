@@ -13,6 +13,7 @@ from tvm import relax
 
 from search_spaces.graph.base import GraphSpace
 from search_spaces.graph.expressions import array, is_constant, mapped, shape_of
+from search_spaces.graph.origins import NamingBuilder, names_of
 from search_spaces.task import Parameters, ParameterValue, Target
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRMo
         return module
     main = module["main"]
     others = {v: f for v, f in module.functions_items() if v.name_hint != "main"}
-    builder = relax.BlockBuilder(tvm.IRModule(others, attrs=module.attrs))
+    builder = NamingBuilder(tvm.IRModule(others, attrs=module.attrs))
     known: dict[Any, Any] = {}
 
     def see(expr: Any) -> Any:
@@ -124,6 +125,7 @@ def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRMo
             for block in main.body.blocks:
                 for binding in block.bindings:
                     rewrite = rewrites.get(binding.var)
+                    builder.origin = names_of(binding.value)
                     value = see(binding.value) if rewrite is None else rewrite(emit, see)
                     known[binding.var] = builder.emit(value, binding.var.name)
             result = builder.emit_output(see(main.body.body))

@@ -199,6 +199,10 @@ def test_progress_tells_trials_gain_failures_and_time_left() -> None:
         "26s left",
     ):  # fmt: skip
         assert part in line
+    assert "~2 ms" in line and "(~3 ms)" in line  # five tasks count by an estimate
+    whole = describe(state(tasks_measured=9, timed=0.0025))
+    assert "~" not in whole and "begun" not in whole and "2.5 ms when it was last timed" in whole
+    assert "ms" not in describe(state(latency=0.0, baseline=0.0))
     assert "left" not in describe(state(left=None))
     assert "a second" not in describe(state(stage="finals"))
     assert (clock(45), clock(200), clock(3900)) == ("45s", "3m20s", "1h05m")

@@ -24,7 +24,7 @@ from benchmarks.kernel_table import (
 from benchmarks.kernels import main
 from search_spaces.task import Block, Task, TensorType, Workload
 
-ROOF = Roof(1e11, ((256 * KIB, 2e11), (1 * MIB, 1e11), (256 * MIB, 2e10)))
+ROOF = Roof({"float32": 1e11}, ((256 * KIB, 2e11), (1 * MIB, 1e11), (256 * MIB, 2e10)))
 
 
 def row(
@@ -82,7 +82,7 @@ def test_the_lower_roof_is_the_bound() -> None:
 
 
 def test_of_two_roofs_the_higher_points_count() -> None:
-    disturbed = Roof(9e10, ((256 * KIB, 1e11), (1 * MIB, 1.5e11), (256 * MIB, 1e10)))
+    disturbed = Roof({"float32": 9e10}, ((256 * KIB, 1e11), (1 * MIB, 1.5e11), (256 * MIB, 1e10)))
     best = disturbed.better(ROOF)
     assert best.peak == 1e11 and [b for _, b in best.bandwidth] == [2e11, 1.5e11, 2e10]
     assert ROOF.better(None) is ROOF
@@ -127,7 +127,7 @@ def test_what_the_claims_come_to_is_said() -> None:
     slow = row("slow", 1e-3, 9e-4, openvino=(5e-4, 0.4, 0.6))
     content = {
         "target": {"threads": 2},
-        "roof": {"peak": 1e11, "bandwidth": ROOF.bandwidth},
+        "roof": {"peaks": {"float32": 1e11}, "bandwidth": ROOF.bandwidth},
         "models": {
             "cls": found(slow, row("far", 1e-3, 1e-4), busy=0.7),
             "minilm": {"status": "skipped", "reason": "MiniLM needs its weights"},

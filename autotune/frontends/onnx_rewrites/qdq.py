@@ -96,7 +96,7 @@ def _stored(site: Site, name: str, dtype: Any = None) -> _Stored | None:
     kind = site.facts.dtype(node.input[0])
     wanted = (np.dtype(dtype),) if dtype is not None else (np.dtype(np.int8), np.dtype(np.uint8))
     scale = site.facts.constant(node.input[1])
-    zero = np.zeros((), np.int32)
+    zero: np.ndarray | None = np.zeros((), np.int32)
     if len(node.input) > 2 and node.input[2]:
         zero = site.facts.constant(node.input[2])
     attributes = {a.name: a.i for a in node.attribute}

@@ -1,0 +1,133 @@
+"""The kernels whose speed is the peak of a machine: operations in registers, nothing else."""
+
+# mypy: disable-error-code="index, untyped-decorator"
+# What TVMScript calls a buffer, and its decorators, have no types that mypy knows.
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.task import Target, TensorType, Workload
+
+if TYPE_CHECKING:
+    from autotune.measure.kernel import Kernel
+
+
+@dataclass(frozen=True)
+class Dot:
+    """An instruction that adds products of ``parts`` neighbours each to 32-bit lanes.
+
+    ``feature`` is what LLVM calls the set it is of, ``types`` are the dtypes of the two operands
+    and of the sums as TVM has them, ``llvm`` the name and the type of the operands in LLVM.
+    """
+
+    feature: str
+    types: tuple[str, str, str]
+    parts: int
+    bits: int
+    llvm: tuple[str, str]
+
+
+def multiply_adds(target: Target, dtype: str, shape: tuple[int, ...], steps: int) -> Kernel:
+    """A kernel that does ``steps`` multiply-adds on each element of ``shape``.
+
+    By what they multiply with, and what they add, is told while it runs: two rows of lanes.
+    """
+    import tvm
+    from tvm.script import tirx as T
+
+    threads, chains, lanes = shape
+    shapes = (shape, (2, lanes), shape)
+    # One object for two parameters would be one and the same buffer.
+    first, lines, last = (T.Buffer(each, dtype) for each in shapes)
+
+    # Not a sum of products: those do not change from step to step, and would be computed once.
+    @T.prim_func(s_tir=True)
+    def main(begin: first, term: lines, result: last) -> None:  # type: ignore[valid-type]
+        T.func_attr({"tirx.noalias": True})
+        with T.sblock("root"):
+            for thread in T.parallel(threads):
+                with T.sblock("thread"):
+                    at = T.axis.spatial(threads, thread)
+                    T.reads(begin[at, 0:chains, 0:lanes], term[0:2, 0:lanes])
+                    T.writes(result[at, 0:chains, 0:lanes])
+                    kept = T.sblock_alloc_buffer((chains, lanes), dtype, scope="local")
+                    for c in T.unroll(chains):
+                        for v in T.vectorized(lanes):
+                            kept[c, v] = begin[at, c, v]
+                    for _ in range(steps):
+                        for c in T.unroll(chains):
+                            for v in T.vectorized(lanes):
+                                kept[c, v] = kept[c, v] * term[0, v] + term[1, v]
+                    for c in T.unroll(chains):
+                        for v in T.vectorized(lanes):
+                            result[at, c, v] = kept[c, v]
+
+    return _kernel(tvm.IRModule({"main": main}), [(each, dtype) for each in shapes], target)
+
+
+def dots(target: Target, dot: Dot, shape: tuple[int, ...], steps: int) -> Kernel:
+    """A kernel that adds ``steps`` dot products to each element of ``shape``."""
+    import tvm
+    from tvm import s_tir
+    from tvm.script import tirx as T
+
+    threads, chains, lanes = shape
+    wide, (first, second, sums) = lanes * dot.parts, dot.types
+    left, right = (threads, chains, wide), (wide,)
+    a_type, b_type, r_type = T.Buffer(left, first), T.Buffer(right, second), T.Buffer(shape, sums)
+    vector, whole = f"{sums}x{lanes}", T.Ramp(0, 1, wide)
+    line = T.Ramp(0, 1, lanes)
+
+    @T.prim_func(s_tir=True)
+    def main(a: a_type, b: b_type, result: r_type) -> None:  # type: ignore[valid-type]
+        T.func_attr({"tirx.noalias": True})
+        with T.sblock("root"):
+            for thread in T.parallel(threads):
+                with T.sblock("thread"):
+                    at = T.axis.spatial(threads, thread)
+                    T.reads(a[at, 0:chains, 0:wide], b[0:wide])
+                    T.writes(result[at, 0:chains, 0:lanes])
+                    kept = T.sblock_alloc_buffer((chains, lanes), sums, scope="local")
+                    for c in T.unroll(chains):
+                        for v in T.vectorized(lanes):
+                            kept[c, v] = T.Cast(sums, 0)
+                    for _ in range(steps):
+                        for c in T.unroll(chains):
+                            kept[c, line] = T.call_extern(
+                                vector, "autotune_dot", kept[c, line], a[at, c, whole], b[whole]
+                            )
+                    for c in T.unroll(chains):
+                        for v in T.vectorized(lanes):
+                            result[at, c, v] = kept[c, v]
+
+    schedule = s_tir.Schedule(tvm.IRModule({"main": main}), debug_mask=0)
+    (loop,) = schedule.get_loops(schedule.get_sblock("thread"))
+    schedule.annotate(loop, "pragma_import_llvm", _instruction(dot, lanes, wide))
+    return _kernel(schedule.mod, ((left, first), (right, second), (shape, sums)), target)
+
+
+def _instruction(dot: Dot, lanes: int, wide: int) -> str:
+    """A function in LLVM's language that is the instruction, with operands as TVM has them."""
+    name, element = dot.llvm
+    result = f"<{lanes} x {'i32' if dot.types[2] == 'int32' else 'float'}>"
+    operand = f"<{wide} x {element}>"
+    given = f"<{wide} x i{dot.bits // wide}>"
+    return f"""
+declare {result} @{name}({result}, {operand}, {operand})
+define {result} @autotune_dot({result} %sums, {given} %a, {given} %b) alwaysinline {{
+  %x = bitcast {given} %a to {operand}
+  %y = bitcast {given} %b to {operand}
+  %r = call {result} @{name}({result} %sums, {operand} %x, {operand} %y)
+  ret {result} %r
+}}
+"""
+
+
+def _kernel(module: Any, types: Sequence[tuple[tuple[int, ...], str]], target: Target) -> Kernel:
+    """A kernel that takes tensors of ``types`` and writes the last."""
+    from autotune.measure.kernel import build_kernel
+
+    arguments = tuple(TensorType(shape, dtype) for shape, dtype in types)
+    return build_kernel(module, Workload("", "", "", arguments), target)

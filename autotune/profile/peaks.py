@@ -1,0 +1,164 @@
+"""How many operations a second this machine does at best, by the dtype of what they are done on.
+
+Each peak is that of a small kernel which TVM compiles for the target: independent chains of
+operations in vector registers, enough of them to hide their latency. Where the processor has an
+instruction for dot products of short numbers, it is asked for by name, since no compiler finds it
+in a loop by itself; where it has none, short numbers are computed as longer ones are.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from autotune.errors import TargetError
+from autotune.profile.peak_kernels import Dot, dots, multiply_adds
+from search_spaces.task import Target, TensorType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from autotune.measure.kernel import Kernel
+
+STEPS = 100_000
+"""Operations in each chain: some tenths of a millisecond."""
+
+TURNS, REPEAT = 6, 50
+"""Turns of the kernel of the peak that count, and executions in each."""
+
+ON_STACK = 1 << 10
+"""Bytes of a local buffer that TVM keeps on the stack at most."""
+
+
+# By dtype, the widest first. TVM's legalisation knows bfloat16 as floats in 16 bits that are
+# computed in float32; as integers of 16 bits they stay what they are.
+DOTS: Mapping[str, tuple[Dot, ...]] = {
+    "bfloat16": (
+        Dot("+avx512bf16", ("uint16", "uint16", "float32"), 2, 512,
+            ("llvm.x86.avx512bf16.dpbf16ps.512", "bfloat")),
+    ),
+    "int8": (
+        Dot("+avx512vnni", ("uint8", "int8", "int32"), 4, 512,
+            ("llvm.x86.avx512.vpdpbusd.512", "i8")),
+        Dot("+avxvnni", ("uint8", "int8", "int32"), 4, 256,
+            ("llvm.x86.avx512.vpdpbusd.256", "i8")),
+    ),
+}  # fmt: skip
+
+TILES = {"bfloat16": "+amx-bf16", "int8": "+amx-int8"}
+"""Instructions on tiles, many times faster than those on vectors, whose peak is not measured."""
+
+AS_LONGER = {"float16": "float32", "bfloat16": "float32", "int8": "int32"}
+"""What numbers are computed as where there is no instruction for them."""
+
+HALVES = ("+avx512fp16", "+fullfp16")
+"""Features with which vectors of float16 are computed as they are."""
+
+Given = tuple["np.ndarray[Any, Any]", ...]
+
+
+def measure_peaks(target: Target) -> dict[str, float]:
+    """By dtype, operations a second on all threads of ``target``: a multiply-add is two.
+
+    What cannot be measured is missing. Raises ``TargetError`` where that is float32.
+    """
+    peaks = {"float32": chains(target, "float32")}
+    wanted = ["float64", "int32"]
+    if any(feature in target.features for feature in HALVES):
+        wanted.append("float16")
+    measures: dict[str, Callable[[], float]] = {
+        dtype: lambda dtype=dtype: chains(target, dtype)  # type: ignore[misc]
+        for dtype in wanted
+    }
+    for dtype, known in DOTS.items():
+        found = next((dot for dot in known if dot.feature in target.features), None)
+        if found is not None and TILES[dtype] not in target.features:
+            measures[dtype] = lambda found=found: dot_products(target, found)  # type: ignore[misc]
+    for dtype, measure in measures.items():
+        try:
+            peaks[dtype] = measure()
+        except TargetError:
+            continue  # an unknown peak is told as such
+    for dtype, longer in AS_LONGER.items():
+        computed = dtype in measures or TILES.get(dtype) in target.features
+        if not computed and longer in peaks:
+            peaks[dtype] = peaks[longer]
+    return peaks
+
+
+def chains(target: Target, dtype: str) -> float:
+    """Of multiply-adds of ``dtype``. Raises ``TargetError``."""
+    import numpy as np
+
+    lanes = target.lanes(dtype)
+    size = TensorType((1,), dtype).bytes
+    # All in registers, with some left over.
+    count = min(target.vector_registers * 5 // 8, ON_STACK // (size * lanes) - 1)
+    shape = (target.threads, count, lanes)
+    rng = np.random.default_rng(0)
+    term = np.empty((2, lanes), dtype)
+    if dtype.startswith("int"):
+        # x 1 + d stays small: the compiler may take it that integers do not overflow.
+        begin = rng.integers(1, 99, shape).astype(dtype)
+        term[0], term[1] = 1, rng.integers(1, 99, lanes)
+        expected = begin + 2 * STEPS * term[1]
+    else:
+        # x / 2 + d, again and again, comes to 2 d.
+        begin = rng.uniform(0.5, 1, shape).astype(dtype)
+        term[0], term[1] = 0.5, rng.uniform(0.5, 1, lanes)
+        expected = np.broadcast_to(2 * term[1], shape)
+    given = (begin, term, np.zeros(shape, dtype))
+    kernels = [multiply_adds(target, dtype, shape, steps) for steps in (STEPS, 2 * STEPS)]
+    tolerance = 1e-2 if size < 4 else 1e-5
+    return _peak(kernels, given, 2.0 * math.prod(shape) * 2 * STEPS, expected, tolerance)
+
+
+def dot_products(target: Target, dot: Dot) -> float:
+    """Of the instruction ``dot``. Raises ``TargetError``."""
+    import numpy as np
+
+    lanes = dot.bits // 32
+    count = min(target.vector_registers * 5 // 8, ON_STACK // (4 * lanes) - 1)
+    shape, wide = (target.threads, count, lanes), lanes * dot.parts
+    rng = np.random.default_rng(0)
+    left, right = (rng.integers(1, 9, s) for s in ((*shape[:2], wide), (wide,)))
+    sums = (left * right).reshape(*shape, dot.parts).sum(-1)
+    expected = (sums * 2 * STEPS).astype(np.int32 if dot.types[2] == "int32" else np.float64)
+    short = dot.types[0] == "uint16"
+    a, b = (
+        # The upper half of a float32 is a bfloat16.
+        (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16) if short else x.astype(kind)
+        for x, kind in zip((left, right), dot.types, strict=False)
+    )
+    given = (a, b, np.zeros(shape, dot.types[2]))
+    kernels = [dots(target, dot, shape, steps) for steps in (STEPS, 2 * STEPS)]
+    operations = 2.0 * math.prod(shape) * dot.parts * 2 * STEPS
+    return _peak(kernels, given, operations, expected, 2e-2)
+
+
+def _peak(
+    kernels: Sequence[Kernel], arrays: Given, operations: float, expected: Any, tolerance: float
+) -> float:
+    """Operations a second of the second kernel, which does twice as much as the first."""
+    import numpy as np
+    import tvm
+
+    given = [tvm.runtime.tensor(array) for array in arrays]
+    best, good = 0.0, 0
+    for _ in range(5 * TURNS):
+        short, long = (min(kernel.samples(given, REPEAT)) for kernel in kernels)
+        # Twice the work takes twice as long, unless the compiler has found a shorter way.
+        right = np.allclose(given[-1].numpy(), expected, rtol=tolerance)
+        if right and 1.8 < long / short < 2.2:
+            best, good = max(best, operations / long), good + 1
+            if good == TURNS:
+                break
+        time.sleep(0.05)
+    if not best:
+        raise TargetError(
+            f"the peak of this machine cannot be measured: twice the work took {long / short:.2f} "
+            f"times as long, with {'right' if right else 'wrong'} results; try a quieter machine"
+        )
+    return best
