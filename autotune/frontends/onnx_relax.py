@@ -18,11 +18,19 @@ ELEMENTWISE = frozenset(
 FOREIGN = frozenset(["Attention"])
 """Operators that TVM's importer knows by name only: its conversion is that of another domain."""
 
+PRIVATE = "autotune"
+"""The domain of what rewrites emit and ONNX has no operator for: RECURRENCE alone."""
+
+RECURRENCE = "Recurrence"
+"""A whole recurrence; its attribute "spec" is the text of a ``recurrence.Recurrence``."""
+
 
 def is_supported(operator: str, domain: str) -> bool:
     """Whether the importer has a conversion for ``operator`` of ``domain``."""
     from tvm.relax.frontend.onnx import onnx_frontend
 
+    if domain == PRIVATE:
+        return operator == RECURRENCE
     known = set(onnx_frontend._get_convert_map()) | {"If", "Constant", "BitCast"}
     standard = ("", "ai.onnx")
     foreign = operator in FOREIGN and domain in standard
@@ -146,7 +154,13 @@ def _importer_class() -> Any:
 
         return builder.call_te(bits, inputs[0], primfunc_name_hint="bit_cast")
 
+    def recurrence(builder: Any, inputs: Any, attributes: Any) -> Any:
+        from autotune.frontends.recurrence import emit_recurrence, from_text
+
+        return emit_recurrence(builder, from_text(attributes["spec"].decode()), inputs)
+
     ours = {
+        RECURRENCE: recurrence,
         "BitCast": bit_cast,
         "Clip": clip,
         "Sum": pairwise(relax.op.add),

@@ -8,9 +8,10 @@ schedules tile, and which are the same whatever the number of steps.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from autotune.frontends.activations import Activation, expression, once
@@ -41,6 +42,10 @@ class Recurrence:
     coupled: bool = False
     peepholes: bool = False
     lengths: bool = False
+
+    def text(self) -> str:
+        """As JSON; ``from_text`` reads it."""
+        return json.dumps(asdict(self))
 
     @property
     def gates(self) -> int:
@@ -81,6 +86,13 @@ class Recurrence:
         d, b, h = self.directions, self.batch, self.size
         last = [(f"last{i}", (d, b, h)) for i in range(self.states)]
         return [("states", (self.steps, d, b, h)), *last]
+
+
+def from_text(text: str) -> Recurrence:
+    """What ``Recurrence.text`` wrote."""
+    fields = json.loads(text)
+    activations = tuple((name, alpha, beta) for name, alpha, beta in fields.pop("activations"))
+    return Recurrence(**fields, activations=activations)
 
 
 def recurrent_function(spec: Recurrence) -> Any:
@@ -183,19 +195,18 @@ class _Body:
 
         old = self.old[1][b, h]
 
-        def gate(number: int, cell: Any, peephole: int) -> Any:
+        def gate(number: int, cell: Any) -> Any:
             total = self._total(number, b, h)
             if self.spec.peepholes:
-                # What a gate sees of the cell: weights in the order input, output, forget.
-                seen = self.arguments["peepholes"][self.d, peephole * self.spec.size + h]
+                seen = self.arguments["peepholes"][self.d, number * self.spec.size + h]
                 total = total + seen * cell
             return self._active(0, total)
 
         new = self._active(1, self._total(3, b, h))
-        i = once(gate(0, old, 0))
-        kept = T.float32(1.0) - i if self.spec.coupled else gate(2, old, 2)
+        i = once(gate(0, old))
+        kept = T.float32(1.0) - i if self.spec.coupled else gate(2, old)
         cell = once(kept * old + i * new)
-        return [gate(1, cell, 1) * self._active(2, cell, clipped=False), cell]
+        return [gate(1, cell) * self._active(2, cell, clipped=False), cell]
 
     def _gru(self) -> None:
         """Gates are update, reset and hidden."""
@@ -300,6 +311,18 @@ class _Body:
         b, h = stack.enter_context(T.grid(*extents))
         stack.enter_context(T.sblock(name))
         return T.axis.spatial(extents[0], b), T.axis.spatial(extents[1], h)
+
+
+def emit_recurrence(builder: Any, spec: Recurrence, inputs: Sequence[Any]) -> Any:
+    """A call of the function of ``spec`` in a Relax function that is being built: all its outputs.
+
+    ``inputs`` are tensors of ``spec.inputs()``; the result is a variable of a tuple.
+    """
+    from tvm import relax
+
+    function = builder.add_func(recurrent_function(spec), spec.operator.lower())
+    types = [relax.TensorType(shape, "float32") for _, shape in spec.outputs()]
+    return builder.emit(relax.call_tir(function, list(inputs), types))
 
 
 def _buffer(shape: tuple[int, ...], name: str) -> Any:

@@ -121,8 +121,7 @@ class RecurrentSpace(SearchSpace):
                 known = (float(rows), min(sums, ENOUGH_SUMS), -sums, vectors)
                 best = known if best is None else max(best, known)
         rows, vectors = (1, 1) if best is None else (int(best[0]), best[3])
-        unroll = max(u for u in (1, 2, 4) if found.size % u == 0)
-        chosen: dict[str, ParameterValue] = {"vectors": vectors, "rows": rows, "unroll": unroll}
+        chosen: dict[str, ParameterValue] = {"vectors": vectors, "rows": rows, "unroll": 1}
         if "share" in options:
             chosen["share"] = "none"
             if found.directions > 1:
