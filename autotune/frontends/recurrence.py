@@ -53,6 +53,18 @@ class Recurrence:
         return GATES[self.operator]
 
     @property
+    def wide(self) -> int:
+        """``size`` filled up to whole vectors, where those add little.
+
+        What the columns beyond it hold is nobody's: no product reads them, and none is shown.
+        """
+        for lanes in (16, 8, 4):
+            filled = -(-self.size // lanes) * lanes
+            if (filled - self.size) * 4 <= self.size:
+                return filled
+        return self.size
+
+    @property
     def products(self) -> tuple[int, ...]:
         """Gates of each product of a step: a second product waits for the result of the first."""
         waits = self.operator == "GRU" and not self.after
@@ -67,16 +79,17 @@ class Recurrence:
         """Name, shape and dtype of each argument that is read, in order.
 
         ``projection`` is the product of all inputs with the input weights and their bias,
-        ``weights`` are those of the state, ``bias`` is added to the product of a GRU's state.
+        ``weights`` are those of the state, ``bias`` is added to the product of a GRU's state. All
+        of these have ``wide`` columns for each gate.
         """
-        d, g, b, h = self.directions, self.gates, self.batch, self.size
-        found = [("projection", (self.steps * b, d * g * h), "float32")]
-        found += [(f"weights{i}", (d, n, h, h), "float32") for i, n in enumerate(self.products)]
+        d, g, b, h, w = self.directions, self.gates, self.batch, self.size, self.wide
+        found = [("projection", (self.steps * b, d * g * w), "float32")]
+        found += [(f"weights{i}", (d, n, w, h), "float32") for i, n in enumerate(self.products)]
         found += [(f"first{i}", (d, b, h), "float32") for i in range(self.states)]
         if self.operator == "GRU":
-            found.append(("bias", (d, g * h), "float32"))
+            found.append(("bias", (d, g * w), "float32"))
         if self.peepholes:
-            found.append(("peepholes", (d, 3 * h), "float32"))
+            found.append(("peepholes", (d, 3 * w), "float32"))
         if self.lengths:
             found.append(("lengths", (b,), "int32"))
         return found
@@ -125,13 +138,18 @@ class _Body:
         spec = self.spec
         T.reads(*(_whole(self.arguments[name]) for name, *_ in spec.inputs()))
         T.writes(*(_whole(self.arguments[name]) for name, _ in spec.outputs()))
-        shape = (spec.batch, spec.size)
+        shape = (spec.batch, spec.wide)
         # What a step reads and what it writes: panels of a step read the whole state before it.
         self.old = [_buffer(shape, f"old{i}") for i in range(spec.states)]
         self.new = [_buffer(shape, f"new{i}") for i in range(spec.states)]
         for i in range(spec.states):
             first = self.arguments[f"first{i}"]
-            self._each("start", lambda b, h, i=i, first=first: [(self.old[i], first[self.d, b, h])])
+            with ExitStack() as stack:
+                b, h = self._block(stack, "start")
+                value = first[self.d, b, h]
+                if spec.wide > spec.size:
+                    value = T.if_then_else(h < spec.size, value, T.float32(0.0))
+                T.buffer_store(self.old[i], value, [b, h])
         with T.serial(0, spec.steps) as step:
             # Two blocks, so that within each nothing is written that was read before.
             for name, part in (("step", self._step), ("carry", self._carry)):
@@ -140,7 +158,7 @@ class _Body:
                     part()
         for i in range(spec.states):
             with ExitStack() as stack:
-                b, h = self._block(stack, "last")
+                b, h = self._block(stack, "last", spec.size)
                 T.buffer_store(self.arguments[f"last{i}"], self.old[i][b, h], [self.d, b, h])
 
     def _place(self, step: Any) -> Any:
@@ -155,7 +173,7 @@ class _Body:
     def _step(self) -> None:
         spec = self.spec
         self.sums = [
-            _buffer((spec.batch, gates, spec.size), f"sums{i}")
+            _buffer((spec.batch, gates, spec.wide), f"sums{i}")
             for i, gates in enumerate(spec.products)
         ]
         {"RNN": self._rnn, "GRU": self._gru, "LSTM": self._lstm}[spec.operator]()
@@ -168,7 +186,7 @@ class _Body:
 
         spec, total = self.spec, self.sums[number]
         weights = self.arguments[f"weights{number}"]
-        extents = spec.batch, spec.products[number], spec.size, spec.size
+        extents = spec.batch, spec.products[number], spec.wide, spec.size
         with T.grid(*extents) as (b, g, h, k), T.sblock("product"):
             vb, vg, vh, vk = (
                 T.axis.spatial(extents[0], b),
@@ -198,7 +216,7 @@ class _Body:
         def gate(number: int, cell: Any) -> Any:
             total = self._total(number, b, h)
             if self.spec.peepholes:
-                seen = self.arguments["peepholes"][self.d, number * self.spec.size + h]
+                seen = self.arguments["peepholes"][self.d, number * self.spec.wide + h]
                 total = total + seen * cell
             return self._active(0, total)
 
@@ -229,7 +247,7 @@ class _Body:
 
             self._update(after)
             return
-        held = [_buffer((self.spec.batch, self.spec.size), name) for name in ("update", "reset")]
+        held = [_buffer((self.spec.batch, self.spec.wide), name) for name in ("update", "reset")]
 
         def gated(b: Any, h: Any) -> list[tuple[Any, Any]]:
             return [(held[0], gate(0, b, h)), (held[1], gate(1, b, h) * self.old[0][b, h])]
@@ -246,7 +264,7 @@ class _Body:
 
     def _input(self, gate: int, b: Any, h: Any) -> Any:
         spec = self.spec
-        column = (self.d * spec.gates + gate) * spec.size + h
+        column = (self.d * spec.gates + gate) * spec.wide + h
         return self.arguments["projection"][self.at * spec.batch + b, column]
 
     def _total(self, gate: int, b: Any, h: Any) -> Any:
@@ -254,7 +272,7 @@ class _Body:
         return self._input(gate, b, h) + self.sums[0][b, gate, h]
 
     def _bias(self, gate: int, h: Any) -> Any:
-        return self.arguments["bias"][self.d, gate * self.spec.size + h]
+        return self.arguments["bias"][self.d, gate * self.spec.wide + h]
 
     def _active(self, number: int, value: Any, clipped: bool = True) -> Any:
         """``value`` under one of the direction's activations."""
@@ -273,26 +291,26 @@ class _Body:
         self._each("update", lambda b, h: list(zip(self.new, value(b, h), strict=True)))
 
     def _carry(self) -> None:
-        """What is new becomes old, and is shown."""
+        """What is new becomes old, and is shown.
+
+        Beyond its end a sequence shows zeros, and its state stays.
+        """
         from tvm.script.ir_builder import tirx as T
 
         spec, at, states = self.spec, self.at, self.arguments["states"]
         with ExitStack() as stack:
             b, h = self._block(stack, "carried")
-            pairs = [(old, new[b, h]) for old, new in zip(self.old, self.new, strict=True)]
-            if not spec.lengths:
-                for old, new in pairs:
-                    T.buffer_store(old, new, [b, h])
-                T.buffer_store(states, self.new[0][b, h], [at, self.d, b, h])
-                return
-            # Beyond its end a sequence shows zeros, and its state stays.
-            with T.If(at < self.arguments["lengths"][b]):
-                with T.Then():
-                    for old, new in pairs:
-                        T.buffer_store(old, new, [b, h])
-                    T.buffer_store(states, self.new[0][b, h], [at, self.d, b, h])
-                with T.Else():
-                    T.buffer_store(states, T.float32(0.0), [at, self.d, b, h])
+            if spec.lengths:
+                for frame in (T.If(at < self.arguments["lengths"][b]), T.Then()):
+                    stack.enter_context(frame)
+            for old, new in zip(self.old, self.new, strict=True):
+                T.buffer_store(old, new[b, h], [b, h])
+        with ExitStack() as stack:
+            b, h = self._block(stack, "shown", spec.size)
+            value = self.new[0][b, h]
+            if spec.lengths:
+                value = T.Select(at < self.arguments["lengths"][b], value, T.float32(0.0))
+            T.buffer_store(states, value, [at, self.d, b, h])
 
     def _each(self, name: str, stores: Callable[[Any, Any], Sequence[tuple[Any, Any]]]) -> None:
         """A block that stores values in buffers of [batch, size]."""
@@ -303,11 +321,11 @@ class _Body:
             for buffer, value in stores(b, h):
                 T.buffer_store(buffer, value, [b, h])
 
-    def _block(self, stack: ExitStack, name: str) -> tuple[Any, Any]:
-        """Begin a block over rows and columns of the state; returns its axes."""
+    def _block(self, stack: ExitStack, name: str, columns: int = 0) -> tuple[Any, Any]:
+        """Begin a block over rows and columns (0: all) of the state; returns its axes."""
         from tvm.script.ir_builder import tirx as T
 
-        extents = self.spec.batch, self.spec.size
+        extents = self.spec.batch, columns or self.spec.wide
         b, h = stack.enter_context(T.grid(*extents))
         stack.enter_context(T.sblock(name))
         return T.axis.spatial(extents[0], b), T.axis.spatial(extents[1], h)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from search_spaces.cpu.recurrent import recurrent_of
 from search_spaces.task import TensorType, Workload, digest_of
 
 Variant = Literal["signed", "positive", "zeros", "wide", "wide positive"]
@@ -53,7 +54,13 @@ def make_inputs(workload: Workload, variant: Variant, seed: int = 0) -> list[Arr
     """
     rng = np.random.default_rng([seed, int(digest_of([workload.key, variant])[:8], 16)])
     smallest = min((e for t in inputs_of(workload) for e in t.shape), default=1)
-    return [_random(t, variant, rng, min(2, max(1, smallest))) for t in inputs_of(workload)]
+    made = [_random(t, variant, rng, min(2, max(1, smallest))) for t in inputs_of(workload)]
+    found = recurrent_of(workload)
+    if found is not None:
+        # With larger weights a recurrence is chaos: after a few steps two right programs differ.
+        for position in range(1, 1 + len(found.gates)):
+            made[position] *= np.float32(found.size**-0.5)
+    return made
 
 
 def _random(t: TensorType, variant: Variant, rng: np.random.Generator, bound: int) -> Array:

@@ -34,19 +34,21 @@ SHARED_ABOVE = 4_000_000
 class Recurrent:
     """Sizes of a recurrence: ``gates`` are those of each product of a step, in order.
 
-    The weights of product i are argument 1 + i, [directions, gates, size, size].
+    The weights of product i are argument 1 + i, [directions, gates, columns, size]: a state of
+    ``size`` filled up to ``columns``.
     """
 
     steps: int
     directions: int
     batch: int
     size: int
+    columns: int
     gates: tuple[int, ...]
 
     @property
     def products(self) -> int:
         """Multiplications of one step in one direction."""
-        return self.batch * sum(self.gates) * self.size * self.size
+        return self.batch * sum(self.gates) * self.columns * self.size
 
 
 @lru_cache(maxsize=1024)
@@ -59,23 +61,20 @@ def recurrent_of(workload: Workload) -> Recurrent | None:
     if len(states) != 4 or any(t.dtype not in ("float32", "int32") for t in arguments):
         return None
     steps, directions, batch, size = states
-    gates = []
-    for position in (1, 2):
-        shape = arguments[position].shape
-        if len(shape) == 4 and shape[0] == directions and shape[2:] == (size, size):
-            gates.append(shape[1])
-    if not gates or arguments[0].shape != (steps * batch, directions * sum(gates) * size):
+    weights = [t.shape for t in arguments[1:3] if len(t.shape) == 4]
+    if not weights or any((w[0], w[3]) != (directions, size) for w in weights):
         return None
-    return Recurrent(steps, directions, batch, size, tuple(gates))
+    gates, columns = tuple(w[1] for w in weights), weights[0][2]
+    if arguments[0].shape != (steps * batch, directions * sum(gates) * columns):
+        return None
+    return Recurrent(steps, directions, batch, size, columns, gates)
 
 
-def lanes_of(size: int, target: Target) -> int:
+def lanes_of(found: Recurrent, target: Target) -> int:
     """Elements of one vector of the state: such as leave no tail."""
-    even = even_part(size, target.lanes())
-    if even >= LEAST_VECTOR:
-        return even
-    # LLVM splits an odd vector into whole ones and a rest, without conditions.
-    return max(d for d in divisors(size, 4 * target.lanes()))
+    even = even_part(found.columns, target.lanes())
+    # Of a state that is too small to be filled up, LLVM makes an odd vector.
+    return even if even >= LEAST_VECTOR else max(divisors(found.columns, 4 * target.lanes()))
 
 
 class RecurrentSpace(SearchSpace):
@@ -134,7 +133,7 @@ class RecurrentSpace(SearchSpace):
         found = _recurrent(task)
         p = _checked(found, target, parameters)
         rows, vectors = int(p["rows"]), int(p["vectors"])
-        panels = found.size // (lanes_of(found.size, target) * vectors)
+        panels = found.columns // (lanes_of(found, target) * vectors)
         share = p.get("share", "none")
         return {
             "rows": float(rows),
@@ -143,7 +142,7 @@ class RecurrentSpace(SearchSpace):
             "sums": float(_sums(found, target, rows, vectors)),
             "readings": found.batch / rows,
             "panels": float(panels),
-            "panel_bytes": 4.0 * found.size * max(found.gates) * found.size / panels,
+            "panel_bytes": 4.0 * found.size * max(found.gates) * found.columns / panels,
             "by_direction": float(share == "directions"),
             "by_column": float(share == "columns"),
         }
@@ -151,7 +150,7 @@ class RecurrentSpace(SearchSpace):
     def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
         found = _recurrent(task)
         p = _checked(found, target, parameters)
-        RecurrentSchedule(schedule, found.gates, lanes_of(found.size, target), p).run()
+        RecurrentSchedule(schedule, found.gates, lanes_of(found, target), p).run()
 
 
 def _recurrent(task: Task) -> Recurrent:
@@ -162,7 +161,7 @@ def _recurrent(task: Task) -> Recurrent:
 
 
 def _vectors(found: Recurrent, target: Target) -> list[int]:
-    return divisors(found.size // lanes_of(found.size, target), MAX_VECTORS)
+    return divisors(found.columns // lanes_of(found, target), MAX_VECTORS)
 
 
 def _shares(found: Recurrent, target: Target) -> list[str]:
@@ -173,7 +172,7 @@ def _shares(found: Recurrent, target: Target) -> list[str]:
 
 def _sums(found: Recurrent, target: Target, rows: int, vectors: int) -> int:
     """Vector registers that the sums of a panel take."""
-    registers = -(-lanes_of(found.size, target) // target.lanes())
+    registers = -(-lanes_of(found, target) // target.lanes())
     return rows * vectors * registers * max(found.gates)
 
 

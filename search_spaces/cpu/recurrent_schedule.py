@@ -30,12 +30,13 @@ class RecurrentSchedule:
         blocks = sch.get_child_blocks(sch.get_sblock("step"))
         for product, following in zip(blocks[::2], blocks[1::2], strict=True):
             self._tile(product, following)
-        (carried,) = sch.get_child_blocks(sch.get_sblock("carry"))
-        _, lane = sch.split(sch.get_loops(carried)[-1], [None, self.lanes])
-        sch.vectorize(lane)
+        for block in sch.get_child_blocks(sch.get_sblock("carry")):
+            column = sch.get_loops(block)[-1]
+            if int(sch.get(column).extent) % self.lanes == 0:
+                sch.vectorize(sch.split(column, [None, self.lanes])[1])
 
     def _pack(self, whole: Any, argument: int) -> None:
-        """Lay weights out as [direction][size / width][depth][gate][width]."""
+        """Lay weights out as [direction][columns / width][depth][gate][width]."""
         width = self.width
 
         def panels(direction: Any, gate: Any, column: Any, depth: Any) -> list[Any]:

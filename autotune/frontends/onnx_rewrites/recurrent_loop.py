@@ -48,18 +48,20 @@ def looped(
         lengths=lengths is not None,
     )
     of_input, of_state = _bias(site, spec)
-    wide = directions * spec.gates * size
-    weights = site.transpose(site.reshape(site.input(1), (wide, width)), (1, 0))
+    wide = directions * spec.gates * spec.wide
+    weights = _filled(site, spec, site.input(1), (directions, spec.gates, size, width))
+    weights = site.transpose(site.reshape(weights, (wide, width)), (1, 0))
     projection = site.emit("MatMul", site.reshape(x, (steps * batch, width)), weights)
     if of_input:
         projection = site.emit("Add", projection, site.reshape(of_input, (wide,)))
     inputs = [projection, *_weights(site, spec)]
     inputs += [_first(site, spec, position) for position in (5, 6)[: spec.states]]
     if spec.operator == "GRU":
-        zeros = np.zeros((directions, spec.gates * size), np.float32)
+        zeros = np.zeros((directions, spec.gates * spec.wide), np.float32)
         inputs.append(of_state or site.name(zeros))
     if spec.peepholes:
-        inputs.append(site.input(7))
+        filled = _filled(site, spec, site.input(7), (directions, 3, size))
+        inputs.append(site.reshape(filled, (directions, 3 * spec.wide)))
     if lengths is not None:
         inputs.append(lengths)
     shapes = [shape for _, shape in spec.outputs()]
@@ -76,15 +78,31 @@ def _bias(site: Site, spec: Recurrence) -> tuple[str, str]:
     wide = spec.gates * spec.size
     of_input = site.slice(site.input(3), 0, wide, 1)
     of_state = site.slice(site.input(3), wide, 2 * wide, 1)
+
+    def filled(value: str) -> str:
+        shape = spec.directions, spec.gates, spec.size
+        whole = _filled(site, spec, value, shape)
+        return site.reshape(whole, (spec.directions, spec.gates * spec.wide))
+
     if spec.operator == "GRU":
-        return of_input, of_state
-    return site.emit("Add", of_input, of_state), ""
+        return filled(of_input), filled(of_state)
+    return filled(site.emit("Add", of_input, of_state)), ""
+
+
+def _filled(site: Site, spec: Recurrence, value: str, shape: tuple[int, ...]) -> str:
+    """``value`` in ``shape``, whose third axis is the columns, with zeros for those beyond."""
+    whole = site.reshape(value, shape)
+    missing = spec.wide - spec.size
+    if not missing:
+        return whole
+    zeros = np.zeros((*shape[:2], missing, *shape[3:]), np.float32)
+    return site.emit("Concat", whole, zeros, axis=2)
 
 
 def _weights(site: Site, spec: Recurrence) -> list[str]:
     """The weights of the state, for each product of a step."""
     shape = spec.directions, spec.gates, spec.size, spec.size
-    whole = site.reshape(site.input(2), shape)
+    whole = _filled(site, spec, site.input(2), shape)
     if len(spec.products) == 1:
         return [whole]
     return [site.slice(whole, 0, 2, 1), site.slice(whole, 2, 3, 1)]
