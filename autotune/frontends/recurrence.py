@@ -84,7 +84,7 @@ class Recurrence:
         """
         d, g, b, h, w = self.directions, self.gates, self.batch, self.size, self.wide
         found = [("projection", (self.steps * b, d * g * w), "float32")]
-        found += [(f"weights{i}", (d, n, w, h), "float32") for i, n in enumerate(self.products)]
+        found += [(f"weights{i}", (d, n, h, w), "float32") for i, n in enumerate(self.products)]
         found += [(f"first{i}", (d, b, h), "float32") for i in range(self.states)]
         if self.operator == "GRU":
             found.append(("bias", (d, g * w), "float32"))
@@ -186,17 +186,19 @@ class _Body:
 
         spec, total = self.spec, self.sums[number]
         weights = self.arguments[f"weights{number}"]
-        extents = spec.batch, spec.products[number], spec.wide, spec.size
-        with T.grid(*extents) as (b, g, h, k), T.sblock("product"):
-            vb, vg, vh, vk = (
-                T.axis.spatial(extents[0], b),
-                T.axis.spatial(extents[1], g),
-                T.axis.spatial(extents[2], h),
-                T.axis.reduce(extents[3], k),
+        gates = spec.products[number]
+        # Columns innermost: unscheduled, as a reference, it walks through memory in order.
+        loops = T.grid(spec.batch, gates, spec.size, spec.wide)
+        with loops as (b, g, k, h), T.sblock("product"):
+            vb, vg, vh = (
+                T.axis.spatial(spec.batch, b),
+                T.axis.spatial(gates, g),
+                T.axis.spatial(spec.wide, h),
             )
+            vk = T.axis.reduce(spec.size, k)
             with T.init():
                 T.buffer_store(total, T.float32(0.0), [vb, vg, vh])
-            term = state[vb, vk] * weights[self.d, vg, vh, vk]
+            term = state[vb, vk] * weights[self.d, vg, vk, vh]
             T.buffer_store(total, total[vb, vg, vh] + term, [vb, vg, vh])
 
     def _rnn(self) -> None:

@@ -34,7 +34,7 @@ SHARED_ABOVE = 4_000_000
 class Recurrent:
     """Sizes of a recurrence: ``gates`` are those of each product of a step, in order.
 
-    The weights of product i are argument 1 + i, [directions, gates, columns, size]: a state of
+    The weights of product i are argument 1 + i, [directions, gates, size, columns]: a state of
     ``size`` filled up to ``columns``.
     """
 
@@ -62,9 +62,9 @@ def recurrent_of(workload: Workload) -> Recurrent | None:
         return None
     steps, directions, batch, size = states
     weights = [t.shape for t in arguments[1:3] if len(t.shape) == 4]
-    if not weights or any((w[0], w[3]) != (directions, size) for w in weights):
+    if not weights or any(w[0] != directions or w[2] != size for w in weights):
         return None
-    gates, columns = tuple(w[1] for w in weights), weights[0][2]
+    gates, columns = tuple(w[1] for w in weights), weights[0][3]
     if arguments[0].shape != (steps * batch, directions * sum(gates) * columns):
         return None
     return Recurrent(steps, directions, batch, size, columns, gates)

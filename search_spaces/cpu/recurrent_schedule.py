@@ -39,7 +39,7 @@ class RecurrentSchedule:
         """Lay weights out as [direction][columns / width][depth][gate][width]."""
         width = self.width
 
-        def panels(direction: Any, gate: Any, column: Any, depth: Any) -> list[Any]:
+        def panels(direction: Any, gate: Any, depth: Any, column: Any) -> list[Any]:
             return [direction, column // width, depth, gate, column % width]
 
         cached = self.sch.cache_read(whole, argument, "global")

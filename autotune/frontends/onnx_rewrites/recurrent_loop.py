@@ -102,7 +102,7 @@ def _filled(site: Site, spec: Recurrence, value: str, shape: tuple[int, ...]) ->
 def _weights(site: Site, spec: Recurrence) -> list[str]:
     """The weights of the state, for each product of a step."""
     shape = spec.directions, spec.gates, spec.size, spec.size
-    whole = _filled(site, spec, site.input(2), shape)
+    whole = site.transpose(_filled(site, spec, site.input(2), shape), (0, 1, 3, 2))
     if len(spec.products) == 1:
         return [whole]
     return [site.slice(whole, 0, 2, 1), site.slice(whole, 2, 3, 1)]
