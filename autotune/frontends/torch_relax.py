@@ -161,9 +161,7 @@ def _importer_class() -> Any:
             data, first, weights, biased, _, _, _, both, batch_first = node.args
             name = node.target.__name__
             states = first if name == "lstm.input" else [first]
-            layers = Layers(
-                self.block_builder, name, [self.env[w] for w in weights], biased, both
-            )
+            layers = Layers(self.block_builder, name, [self.env[w] for w in weights], biased, both)
             data = self.env[data]
             if batch_first:
                 data = self._emit(op.permute_dims(data, [1, 0, 2]))

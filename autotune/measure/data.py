@@ -74,7 +74,6 @@ def _tame(made: list[Array], found: Recurrent, variant: Variant, rng: np.random.
             array[...] = rng.integers(0, found.steps + 1, array.shape)
 
 
-
 def _random(t: TensorType, variant: Variant, rng: np.random.Generator, bound: int) -> Array:
     dtype = numpy_dtype(t.dtype)
     if variant == "zeros":

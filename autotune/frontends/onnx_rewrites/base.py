@@ -185,9 +185,7 @@ class Site:
         """
         from onnx import TensorProto, helper
 
-        first = self.emit(
-            operator, *inputs, outputs=len(shapes), domain=PRIVATE, **attributes
-        )
+        first = self.emit(operator, *inputs, outputs=len(shapes), domain=PRIVATE, **attributes)
         names = [first, *(f"{first}/{i}" for i in range(1, len(shapes)))]
         self.typed += [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))

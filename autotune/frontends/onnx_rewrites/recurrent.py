@@ -29,16 +29,13 @@ Function = Callable[[str], str]
 
 def recurrent(site: Site) -> Sequence[str]:
     """Every output of the node: the states of all steps, and the last ones."""
-    operator, x = site.operator, site.input(0)
+    x = site.input(0)
     if site.attribute("layout", 0):
         x = site.transpose(x, (1, 0, 2))
         steps_of = site.shape(site.input(0))
         length, batch, width = steps_of[1], steps_of[0], steps_of[2]
     else:
         length, batch, width = site.shape(x)
-    weights, recurrence = (site.input(i) for i in (1, 2))
-    directions, _, size = site.shape(recurrence)
-    dtype = site.dtype(site.input(0))
     lengths = None
     if site.input(4):
         # The states beyond the end of a sequence are zero, the last one is that of its end.
@@ -56,9 +53,7 @@ def recurrent(site: Site) -> Sequence[str]:
     return outputs
 
 
-def _unrolled(
-    site: Site, x: str, extents: tuple[int, int, int], lengths: str | None
-) -> list[str]:
+def _unrolled(site: Site, x: str, extents: tuple[int, int, int], lengths: str | None) -> list[str]:
     """The outputs of the node, with its steps one after the other; ``extents`` are those of x."""
     operator, (length, batch, width) = site.operator, extents
     if length > LONGEST:
