@@ -155,7 +155,8 @@ def _importer_class() -> Any:
         return builder.call_te(bits, inputs[0], primfunc_name_hint="bit_cast")
 
     def recurrence(builder: Any, inputs: Any, attributes: Any) -> Any:
-        from autotune.frontends.recurrence import emit_recurrence, from_text
+        from autotune.frontends.recurrence import from_text
+        from autotune.frontends.recurrence_function import emit_recurrence
 
         return emit_recurrence(builder, from_text(attributes["spec"].decode()), inputs)
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from autotune.frontends.activations import Activation
-from autotune.frontends.recurrence import GATES, Recurrence, emit_recurrence
+from autotune.frontends.recurrence import GATES, Recurrence
+from autotune.frontends.recurrence_function import emit_recurrence
 
 OPERATORS = {
     "lstm.input": ("LSTM", ("Sigmoid", "Tanh", "Tanh")),

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autotune.frontends import ImportedModel, import_model, verify_import
 from autotune.frontends.activations import NAMES
-from autotune.frontends.recurrence import Recurrence, from_text, recurrent_function
+from autotune.frontends.recurrence import Recurrence, from_text
+from autotune.frontends.recurrence_function import recurrent_function
 from autotune.graph.pipeline import optimise
 from autotune.measure.data import make_inputs
 from autotune.target import named, native
