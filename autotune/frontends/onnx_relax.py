@@ -21,11 +21,19 @@ ELEMENTWISE = frozenset(
 FOREIGN = frozenset(["Attention"])
 """Operators that TVM's importer knows by name only: its conversion is that of another domain."""
 
+PRIVATE = "autotune"
+"""The domain of what rewrites emit and ONNX has no operator for: RECURRENCE alone."""
+
+RECURRENCE = "Recurrence"
+"""A whole recurrence; its attribute "spec" is the text of a ``recurrence.Recurrence``."""
+
 
 def is_supported(operator: str, domain: str) -> bool:
     """Whether the importer has a conversion for ``operator`` of ``domain``."""
     from tvm.relax.frontend.onnx import onnx_frontend
 
+    if domain == PRIVATE:
+        return operator == RECURRENCE
     known = set(onnx_frontend._get_convert_map()) | {"If", "Constant", "BitCast"}
     standard = ("", "ai.onnx")
     foreign = operator in FOREIGN and domain in standard
@@ -74,6 +82,8 @@ def _importer_class() -> Any:
     from tvm import relax
     from tvm.ir import GenericConst
     from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+
+    from autotune.frontends import onnx_quantise
 
     def constant(value: Any) -> Any:
         """The array of a constant, None for anything computed."""
@@ -157,64 +167,14 @@ def _importer_class() -> Any:
 
         return builder.call_te(bits, inputs[0], primfunc_name_hint="bit_cast")
 
-    def per_axis(value: Any, rank: int, axis: int) -> Any:
-        """A constant of one number, or of one for each along ``axis``, as it broadcasts; or None.
+    def recurrence(builder: Any, inputs: Any, attributes: Any) -> Any:
+        from autotune.frontends.recurrence import from_text
+        from autotune.frontends.recurrence_function import emit_recurrence
 
-        It is an array, without axes where it is one number.
-        """
-        array = constant(value)
-        if array is None or array.ndim > 1:
-            return None
-        shape = [-1 if i == axis % max(rank, 1) else 1 for i in range(rank)]
-        return array.reshape(() if array.size == 1 else shape)
-
-    def quantised(inputs: Any, attributes: Any) -> Any:
-        """Scale and zero point of a (De)QuantizeLinear with one of each, or one along an axis."""
-        if attributes.get("block_size") or len(inputs) < 2 or None in list(inputs):
-            return None
-        rank, axis = int(inputs[0].ty.ndim), attributes.get("axis", 1)
-        found = [per_axis(value, rank, axis) for value in list(inputs)[1:]]
-        if any(value is None for value in found) or found[0].dtype != np.float32:
-            return None
-        return found[0], found[1] if len(found) > 1 else None
-
-    def quantize(builder: Any, inputs: Any, attributes: Any) -> Any:
-        """Elementwise operators, which fuse: TVM's is one of its own, and guards NaN in a cast."""
-        told = quantised(inputs, attributes)
-        if told is None or str(inputs[0].ty.dtype) != "float32" or attributes.get("output_dtype"):
-            return None
-        scale, zero = told
-        dtype = np.dtype(np.uint8) if zero is None else zero.dtype
-        if dtype not in (np.dtype(np.int8), np.dtype(np.uint8)):
-            return None
-        emit = builder.normalize
-        value = emit(relax.op.round(emit(relax.op.divide(inputs[0], relax.const(scale)))))
-        if zero is not None and zero.any():
-            value = emit(relax.op.add(value, relax.const(zero.astype(np.float32))))
-        limits = np.iinfo(dtype)
-        value = emit(relax.op.clip(value, float(limits.min), float(limits.max)))
-        return relax.op.astype(value, dtype.name)
-
-    def dequantize(builder: Any, inputs: Any, attributes: Any) -> Any:
-        told = quantised(inputs, attributes)
-        dtype = str(inputs[0].ty.dtype)
-        if (
-            told is None
-            or dtype not in ("int8", "uint8", "int32")
-            or constant(inputs[0]) is not None
-        ):
-            return None
-        if attributes.get("output_dtype"):
-            return None
-        scale, zero = told
-        value = inputs[0]
-        if zero is not None and zero.any():
-            wide = builder.normalize(relax.op.astype(value, "int32"))
-            value = builder.normalize(relax.op.subtract(wide, relax.const(zero.astype(np.int32))))
-        real = builder.normalize(relax.op.astype(value, "float32"))
-        return relax.op.multiply(real, relax.const(scale))
+        return emit_recurrence(builder, from_text(attributes["spec"].decode()), inputs)
 
     ours = {
+        RECURRENCE: recurrence,
         "BitCast": bit_cast,
         "Clip": clip,
         "Sum": pairwise(relax.op.add),
@@ -222,8 +182,8 @@ def _importer_class() -> Any:
         "Max": pairwise(relax.op.maximum),
         "Mean": mean,
         "Gather": gather,
-        "QuantizeLinear": quantize,
-        "DequantizeLinear": dequantize,
+        "QuantizeLinear": onnx_quantise.quantize,
+        "DequantizeLinear": onnx_quantise.dequantize,
     }
 
     class Importer(ONNXGraphImporter):  # type: ignore[misc, unused-ignore]

@@ -10,6 +10,7 @@ from typing import Any
 
 from autotune.frontends.torch_names import label
 from autotune.frontends.torch_program import Program
+from autotune.frontends.torch_recurrent import OPERATORS, Layers
 
 # Operators that torch would take apart, but whose whole is understood here and fuses better.
 WHOLE = (
@@ -17,6 +18,7 @@ WHOLE = (
     *("scaled_dot_product_attention.default", "gelu.default", "silu.default", "hardswish.default"),
     *("hardsigmoid.default", "softmax.int", "conv1d.default"),
     *("conv2d.default", "upsample_bilinear2d.vec", "upsample_nearest2d.vec"),
+    *OPERATORS,
 )
 
 ALIGNMENT = 64
@@ -159,6 +161,7 @@ def _importer_class() -> Any:
                 "clamp.default": self._our_clamp,
                 "clamp_min.default": self._our_clamp,
                 "clamp_max.default": self._our_clamp_max,
+                **dict.fromkeys(OPERATORS, self._our_recurrence),
             }
 
         def _emit(self, expression: Any) -> Any:
@@ -169,6 +172,20 @@ def _importer_class() -> Any:
             if value is None:
                 return default
             return self.env.get(value, value) if hasattr(value, "op") else value
+
+        def _our_recurrence(self, node: Any) -> Any:
+            """As a loop over the steps; TVM's unrolls them, and so does torch."""
+            data, first, weights, biased, _, _, _, both, batch_first = node.args
+            name = node.target.__name__
+            states = first if name == "lstm.input" else [first]
+            layers = Layers(self.block_builder, name, [self.env[w] for w in weights], biased, both)
+            data = self.env[data]
+            if batch_first:
+                data = self._emit(op.permute_dims(data, [1, 0, 2]))
+            result, *last = layers.run(data, [self.env[state] for state in states])
+            if batch_first:
+                result = self._emit(op.permute_dims(result, [1, 0, 2]))
+            return (result, *last)
 
         def _our_cumsum(self, node: Any) -> Any:
             """Sums of booleans are integers, as torch's are; TVM's would stay booleans."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from search_spaces.cpu.recurrent import Recurrent, recurrent_of
 from search_spaces.task import TensorType, Workload, digest_of
 
 Variant = Literal["signed", "positive", "zeros", "wide", "wide positive"]
@@ -53,7 +54,24 @@ def make_inputs(workload: Workload, variant: Variant, seed: int = 0) -> list[Arr
     """
     rng = np.random.default_rng([seed, int(digest_of([workload.key, variant])[:8], 16)])
     smallest = min((e for t in inputs_of(workload) for e in t.shape), default=1)
-    return [_random(t, variant, rng, min(2, max(1, smallest))) for t in inputs_of(workload)]
+    made = [_random(t, variant, rng, min(2, max(1, smallest))) for t in inputs_of(workload)]
+    found = recurrent_of(workload)
+    if found is not None:
+        _tame(made, found, variant, rng)
+    return made
+
+
+def _tame(made: list[Array], found: Recurrent, variant: Variant, rng: np.random.Generator) -> None:
+    """Give a recurrence weights and lengths that it can be judged by, in place.
+
+    With larger weights it is chaos: after a few steps two right programs differ. And sequences
+    end anywhere, not with the first step.
+    """
+    for position in range(1, 1 + len(found.gates)):
+        made[position] *= np.float32(found.size**-0.5)
+    for array in made:
+        if array.dtype == np.int32 and variant != "zeros":
+            array[...] = rng.integers(0, found.steps + 1, array.shape)
 
 
 def _random(t: TensorType, variant: Variant, rng: np.random.Generator, bound: int) -> Array:

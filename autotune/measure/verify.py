@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from autotune.measure.data import Array, inputs_of, is_float, numpy_dtype
+from search_spaces.cpu.recurrent import recurrent_of
 from search_spaces.task import Workload
 
 FACTOR = 32.0
@@ -46,6 +47,9 @@ def reduction_length(workload: Workload) -> int:
     """
     if not workload.blocks:
         return max((math.prod(t.shape) for t in inputs_of(workload)), default=1)
+    recurrent = recurrent_of(workload)
+    if recurrent is not None:
+        return recurrent.size  # its reductions are inside of its one block
     lengths = [
         math.prod(axis.extent for axis in block.axes if axis.reduced)
         for block in workload.blocks

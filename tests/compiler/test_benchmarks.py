@@ -16,6 +16,7 @@ from benchmarks import (
     measure_rate,
     noise,
     profile,
+    recurrent,
     runtime,
     search,
     time_to_goal,
@@ -177,3 +178,15 @@ def test_wrong_use_is_a_sentence(
 ) -> None:
     assert module.main([option, "0"]) == 2
     assert "must be" in capsys.readouterr().err
+
+
+def test_recurrent(tmp_path: Path) -> None:
+    path = tmp_path / "recurrent.json"
+    options = ["--kinds", "GRU", "--steps", "6", "--sizes", "8", "--models", "tagger"]
+    options += ["--trials", "0", "--bench", "0", "--least", "2"]
+    assert recurrent.main([*options, "--work", str(tmp_path), "--json", str(path)]) == 0
+    found = json.loads(path.read_text())["results"]
+    assert set(found["GRU 6x8"]["engines"]) == {"loop", "unrolled", "onnxruntime"}
+    assert set(found["tagger"]["engines"]) == {"default", "onnxruntime"}
+    for result in found.values():
+        assert all(engine["difference"] < 1e-4 for engine in result["engines"].values())

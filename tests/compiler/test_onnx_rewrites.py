@@ -15,8 +15,8 @@ from autotune.errors import ModelError
 from autotune.frontends import ImportedModel, import_model, verify_import
 from autotune.frontends.onnx_rewrites import REWRITES
 
-FLOAT, INT64, INT8, UINT8 = (
-    TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT8, TensorProto.UINT8,
+FLOAT, DOUBLE, INT64, INT8, UINT8 = (
+    TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT8, TensorProto.UINT8,
 )  # fmt: skip
 DTYPES = {FLOAT: np.float32, INT64: np.int64, INT8: np.int8, UINT8: np.uint8}
 node = helper.make_node
@@ -236,6 +236,20 @@ def test_a_rewrite_computes_the_same(tmp_path: Path, name: str) -> None:
     assert verify_import(model).error < 1e-5
 
 
+RECURRENT = [name for name in CASES if name.startswith(("lstm", "gru", "rnn"))]
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_recurrence_without_a_loop_computes_the_same(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autotune.frontends.onnx_rewrites.recurrent_loop.SHORTEST", 1000)
+    nodes, inputs, constants, outputs = CASES[name]
+    model = taken_apart(written(tmp_path, nodes, inputs, constants, outputs, 17))
+    assert "call_tir" not in model.module.script()
+    assert verify_import(model).error < 1e-5
+
+
 @pytest.mark.parametrize("size", [(3, 9), (7, 4)], ids=["up and down", "down and up"])
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: " ".join(map(str, mode.values())))
 def test_resize_in_its_modes(tmp_path: Path, mode: dict[str, Any], size: Shape) -> None:
@@ -255,8 +269,10 @@ def test_every_rewrite_is_for_an_operator_of_the_standard() -> None:
 
 def test_long_sequences_and_endless_loops_are_refused_with_the_reason(tmp_path: Path) -> None:
     nodes, _, constants, outputs = lstm(4, 1)
-    path = written(tmp_path, nodes, {"x": (FLOAT, (5000, 2, 3))}, constants, outputs, 17)
-    with pytest.raises(ModelError, match="LSTM of 5000 steps: at most 512"):
+    wide = {name: v.astype(np.float64) if v.dtype == np.float32 else v
+            for name, v in constants.items()}  # fmt: skip
+    path = written(tmp_path, nodes, {"x": (DOUBLE, (5000, 2, 3))}, wide, outputs, 17)
+    with pytest.raises(ModelError, match="LSTM of 5000 steps that are no loop.*at most 512"):
         import_model(path)
     trips = {"n": np.array(10**12, np.int64), "s": np.zeros(2, np.float32)}
     nodes = [node("Loop", ["n", "", "s"], ["y", "rows"], body=LOOP)]

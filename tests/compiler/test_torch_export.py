@@ -58,6 +58,30 @@ def test_names_follow_the_module() -> None:
     assert verify_import(model).error < 1e-5
 
 
+LAYERS = {
+    "lstm": (torch.nn.LSTM, {"bidirectional": True, "batch_first": True, "num_layers": 2}),
+    "lstm without bias": (torch.nn.LSTM, {"bias": False}),
+    "gru": (torch.nn.GRU, {"num_layers": 2}),
+    "rnn": (torch.nn.RNN, {"nonlinearity": "relu", "bidirectional": True}),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_long_recurrences_are_loops(name: str) -> None:
+    kind, options = LAYERS[name]
+    model = imported(kind(8, 20, **options), torch.randn(700, 3, 8))
+    assert verify_import(model).error < 1e-5
+    operator = name.partition(" ")[0]
+    counted = model.module.script().count(f"cls.{operator}")
+    assert counted == options.get("num_layers", 1)
+
+
+def test_a_recurrence_that_is_no_loop_is_unrolled() -> None:
+    model = imported(torch.nn.LSTM(8, 16, proj_size=4), torch.randn(5, 3, 8))
+    assert "cls.lstm" not in model.module.script()
+    assert verify_import(model).error < 1e-5
+
+
 def test_booleans_are_counted_and_masked_rows_are_right() -> None:
     ids, mask = torch.randint(0, 50, (2, 6)), torch.ones(2, 6, dtype=torch.bool)
     mask[1, 4:] = False

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autotune.frontends.onnx_file import first_line
+from autotune.frontends.onnx_relax import PRIVATE
 from autotune.frontends.onnx_rewrites import (
     attention,
     control,
@@ -103,10 +104,15 @@ def _once(proto: Any, table: dict[str, list[Rewrite]], number: int) -> tuple[Cou
             continue
         nodes += site.nodes
         graph.initializer.extend(site.tensors)
+        graph.value_info.extend(site.typed)
         for new, old in zip(made, node.output, strict=False):
             if old:
                 nodes.append(helper.make_node("Identity", [new], [old]))
         done[node.op_type] += 1
+    if any(node.domain == PRIVATE for node in nodes) and not any(
+        known.domain == PRIVATE for known in proto.opset_import
+    ):
+        proto.opset_import.append(helper.make_opsetid(PRIVATE, 1))
     kept = [_copied(node) for node in nodes]
     del graph.node[:]
     graph.node.extend(kept)

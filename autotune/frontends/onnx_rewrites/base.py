@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import ModelError
+from autotune.frontends.onnx_relax import PRIVATE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,6 +117,7 @@ class Site:
     prefix: str
     nodes: list[Any] = field(default_factory=list)
     tensors: list[Any] = field(default_factory=list)
+    typed: list[Any] = field(default_factory=list)
     _count: int = 0
     _source: dict[str, Any] = field(default_factory=dict)
     _values: dict[str, np.ndarray] = field(default_factory=dict)
@@ -178,6 +180,23 @@ class Site:
         made.name = name
         self.nodes.append(made)
         return name
+
+    def emit_private(
+        self, operator: str, *inputs: Value, shapes: Sequence[Sequence[int]], **attributes: Any
+    ) -> list[str]:
+        """Emit a node that our importer alone knows; returns the names of its float32 outputs.
+
+        ``shapes`` are theirs, which nobody else could infer.
+        """
+        from onnx import TensorProto, helper
+
+        first = self.emit(operator, *inputs, outputs=len(shapes), domain=PRIVATE, **attributes)
+        names = [first, *(f"{first}/{i}" for i in range(1, len(shapes)))]
+        self.typed += [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
+            for name, shape in zip(names, shapes, strict=True)
+        ]
+        return names
 
     def name(self, value: Value) -> str:
         """The name of ``value``, which becomes an initializer where it is an array."""

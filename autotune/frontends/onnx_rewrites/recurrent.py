@@ -1,8 +1,9 @@
 """RNN, GRU and LSTM, in every direction and with every option, as products and elementwise steps.
 
 The product of the whole sequence with the input weights does not depend on the state: it is one
-product, before the steps. A step multiplies the state alone. Steps are unrolled: they are equal, so
-they become one kernel that is called for each.
+product, before the steps. A step multiplies the state alone. Where one function can loop over the
+steps (``recurrent_loop``) it does. Others are unrolled: they are equal, so they become one kernel
+that is called for each.
 """
 
 from __future__ import annotations
@@ -10,40 +11,59 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from autotune.frontends.activations import NAMES, Activation
 from autotune.frontends.onnx_rewrites.base import Rewrite, Site, Unknown
+from autotune.frontends.onnx_rewrites.recurrent_loop import looped
+from autotune.frontends.recurrence import GATES
 
-GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 
 LONGEST = 512
 """Steps that are unrolled at most."""
 
 ALPHA = {"Affine": 1.0, "Elu": 1.0, "HardSigmoid": 0.2, "LeakyRelu": 0.01, "ThresholdedRelu": 1.0}
-BETA = {"HardSigmoid": 0.5}
+BETA = {"Affine": 0.0, "HardSigmoid": 0.5}
 
 Function = Callable[[str], str]
 
 
 def recurrent(site: Site) -> Sequence[str]:
     """Every output of the node: the states of all steps, and the last ones."""
-    operator, x = site.operator, site.input(0)
+    x = site.input(0)
     if site.attribute("layout", 0):
         x = site.transpose(x, (1, 0, 2))
         steps_of = site.shape(site.input(0))
         length, batch, width = steps_of[1], steps_of[0], steps_of[2]
     else:
         length, batch, width = site.shape(x)
-    if length > LONGEST:
-        raise Unknown(f"a {operator} of {length} steps: at most {LONGEST} can be compiled")
-    weights, recurrence = (site.input(i) for i in (1, 2))
-    directions, _, size = site.shape(recurrence)
-    dtype = site.dtype(site.input(0))
     lengths = None
     if site.input(4):
         # The states beyond the end of a sequence are zero, the last one is that of its end.
         known = site.facts.constant(site.input(4))
         if known is None or (known < length).any():
             lengths = site.input(4)
+    outputs = looped(site, x, (length, batch, width), lengths, _activations(site))
+    if outputs is None:
+        outputs = _unrolled(site, x, (length, batch, width), lengths)
+    if site.attribute("layout", 0):
+        outputs = [
+            site.transpose(outputs[0], (2, 0, 1, 3)),
+            *(site.transpose(name, (1, 0, 2)) for name in outputs[1:]),
+        ]
+    return outputs
+
+
+def _unrolled(site: Site, x: str, extents: tuple[int, int, int], lengths: str | None) -> list[str]:
+    """The outputs of the node, with its steps one after the other; ``extents`` are those of x."""
+    operator, (length, batch, width) = site.operator, extents
+    if length > LONGEST:
+        raise Unknown(
+            f"a {operator} of {length} steps that are no loop over floats of 32 bits: "
+            f"at most {LONGEST} can be compiled"
+        )
+    weights, recurrence = (site.input(i) for i in (1, 2))
+    directions, _, size = site.shape(recurrence)
+    dtype = site.dtype(site.input(0))
     direction = site.attribute("direction", "forward")
     rows, finals, cells = [], [], []
     for index in range(directions):
@@ -62,12 +82,22 @@ def recurrent(site: Site) -> Sequence[str]:
     outputs = [joined(rows, 1), joined(finals, 0)]
     if operator == "LSTM":
         outputs.append(joined(cells, 0))
-    if site.attribute("layout", 0):
-        outputs = [
-            site.transpose(outputs[0], (2, 0, 1, 3)),
-            *(site.transpose(name, (1, 0, 2)) for name in outputs[1:]),
-        ]
     return outputs
+
+
+def _activations(site: Site) -> list[Activation]:
+    """The activations of all directions; each takes its alpha and beta from the lists in turn."""
+    alphas = list(site.attribute("activation_alpha") or [])
+    betas = list(site.attribute("activation_beta") or [])
+    made = []
+    for name in site.attribute("activations") or DEFAULTS[site.operator] * 2:
+        name = {item.lower(): item for item in NAMES}.get(name.lower(), name)
+        takes_alpha = name in {*ALPHA, "ScaledTanh"}
+        takes_beta = name in {*BETA, "ScaledTanh", "Affine"}
+        alpha = alphas.pop(0) if takes_alpha and alphas else ALPHA.get(name, 1.0)
+        beta = betas.pop(0) if takes_beta and betas else BETA.get(name, 1.0)
+        made.append((name, float(alpha), float(beta)))
+    return made
 
 
 class _Direction:
@@ -80,33 +110,18 @@ class _Direction:
         self.site, self.index, self.size, self.batch, self.dtype = site, index, size, batch, dtype
         self.operator = site.operator
         self.gates = GATES[self.operator]
-        names = site.attribute("activations") or DEFAULTS[self.operator] * 2
         count = len(DEFAULTS[self.operator])
-        self.functions = self._functions(names)[index * count : (index + 1) * count]
+        chosen = _activations(site)[index * count : (index + 1) * count]
+        self.functions = [self._function(*activation) for activation in chosen]
         self.clip = site.attribute("clip", 0.0)
 
-    def _functions(self, names: Sequence[str]) -> list[Function]:
-        """The activations; each takes its alpha and beta from the lists in turn."""
-        site = self.site
-        alphas = list(site.attribute("activation_alpha") or [])
-        betas = list(site.attribute("activation_beta") or [])
-        made = []
-        for name in names:
-            known = {item.lower(): item for item in (*ALPHA, "ScaledTanh", "Softsign", "Softplus",
-                     "Relu", "Sigmoid", "Tanh")}  # fmt: skip
-            name = known.get(name.lower(), name)
-            alpha = alphas.pop(0) if name in {*ALPHA, "ScaledTanh"} and alphas else ALPHA.get(name)
-            beta = betas.pop(0) if name in {*BETA, "ScaledTanh", "Affine"} and betas else None
-            made.append(self._function(name, alpha, BETA.get(name) if beta is None else beta))
-        return made
-
-    def _function(self, name: str, alpha: float | None, beta: float | None) -> Function:
+    def _function(self, name: str, alpha: float, beta: float) -> Function:
         import numpy as np
 
         site = self.site
 
-        def number(value: float | None, default: float = 1.0) -> Any:
-            return np.asarray(default if value is None else value, self.dtype)
+        def number(value: float) -> Any:
+            return np.asarray(value, self.dtype)
 
         def plain(value: str) -> str:
             attributes: dict[str, Any] = {"alpha": alpha} if name in ALPHA else {}
@@ -115,7 +130,7 @@ class _Direction:
             return site.emit(name, value, **attributes)
 
         def affine(value: str) -> str:
-            return site.emit("Add", site.emit("Mul", value, number(alpha)), number(beta, 0.0))
+            return site.emit("Add", site.emit("Mul", value, number(alpha)), number(beta))
 
         def scaled(value: str) -> str:
             inner = site.emit("Tanh", site.emit("Mul", value, number(beta)))
