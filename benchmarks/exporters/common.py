@@ -20,10 +20,13 @@ Maker = Callable[[Path], Shapes]
 """Writes a model to the path it gets; returns shapes for inputs with open dimensions."""
 
 
-def run(packages: Sequence[str], makers: Callable[[], Mapping[str, Maker]]) -> None:
+def run(
+    packages: Sequence[str], makers: Callable[[], Mapping[str, Maker]], apart: bool = False
+) -> None:
     """Write what ``makers`` make into the folder that the command line names.
 
-    A missing package is in the manifest, instead of models. ``makers`` is called after that.
+    A missing package is in the manifest, instead of models. ``makers`` is called after that. An
+    exporter that may take its process with it gets one ``apart`` for each model.
     """
     folder = Path(sys.argv[1])
     only = [word for word in sys.argv[2:3] for word in word.split(",") if word]
@@ -43,13 +46,32 @@ def run(packages: Sequence[str], makers: Callable[[], Mapping[str, Maker]]) -> N
             if only and not any(word in name for word in only):
                 continue
             path = folder / f"{name}.onnx"
-            entry = {"name": name, "file": path.name, "shapes": {}, "reason": ""}
-            try:
-                entry["shapes"] = {n: list(s) for n, s in maker(path).items()}
-            except Exception as error:  # an exporter fails in any way, and the others go on
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                entry["reason"] = f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+            entry: dict[str, object] = {"name": name, "file": path.name, "shapes": {}}
+            entry.update(_apart(maker, path) if apart else _made(maker, path))
             models.append(entry)
             print(name, entry["reason"], file=sys.stderr, flush=True)
     report["models"] = models
     (folder / "manifest.json").write_text(json.dumps(report, indent=1))
+
+
+def _made(maker: Maker, path: Path) -> dict[str, object]:
+    """Shapes of the model that ``maker`` writes; the reason where it writes none."""
+    try:
+        return {"shapes": {n: list(map(int, s)) for n, s in maker(path).items()}, "reason": ""}
+    except Exception as error:  # an exporter fails in any way, and the others go on
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return {"reason": f"{type(error).__name__}: {lines[0][:200] if lines else ''}"}
+
+
+def _apart(maker: Maker, path: Path) -> dict[str, object]:
+    """As ``_made``, in a copy of this process."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, json.dumps(_made(maker, path)).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        said = stream.read()
+    _, status = os.waitpid(child, 0)
+    return dict(json.loads(said)) if said else {"reason": f"the process ended with {status}"}

@@ -124,4 +124,4 @@ def makers() -> dict[str, Maker]:
 
 
 if __name__ == "__main__":
-    run(PACKAGES, makers)
+    run(PACKAGES, makers, apart=True)

@@ -81,17 +81,15 @@ def makers() -> dict[str, Maker]:
 
     def several(path: Path) -> Shapes:
         """One input a column, as from a data frame."""
-        import pandas
-
-        frame = pandas.DataFrame({"a": x[:, 0], "b": x[:, 1], "c": ints[:, 0]})
+        table = np.column_stack([x[:, :2], ints[:, :1]]).astype(np.float32)
         prepare = ColumnTransformer([
-            ("n", preprocessing.StandardScaler(), ["a", "b"]),
-            ("c", preprocessing.OneHotEncoder(), ["c"]),
+            ("n", preprocessing.StandardScaler(), [0, 1]),
+            ("c", preprocessing.OneHotEncoder(), [2]),
         ])
         model = make_pipeline(prepare, ensemble.RandomForestClassifier(8, random_state=0))
-        model.fit(frame, two)
+        model.fit(table, two)
         kinds = [("a", FloatTensorType([None, 1])), ("b", FloatTensorType([None, 1])),
-                 ("c", Int64TensorType([None, 1]))]
+                 ("c", FloatTensorType([None, 1]))]
         saved(path, model, kinds, options={"zipmap": False})
         return {name: (ROWS, 1) for name in "abc"}
 
@@ -131,7 +129,7 @@ def makers() -> dict[str, Maker]:
         "sgd": plain(linear_model.SGDClassifier(loss="log_loss", random_state=0), three),
         "mlp_classes": plain(neural_network.MLPClassifier((16,), max_iter=60), three),
         "mlp_binary": plain(neural_network.MLPClassifier((16,), max_iter=60), two),
-        "mlp_real": transform(neural_network.MLPRegressor((16, 8), max_iter=60), real),
+        "mlp_real": transform(neural_network.MLPRegressor(hidden_layer_sizes=(16, 8), max_iter=60), real),
         "scaled_pca": plain(make_pipeline(preprocessing.StandardScaler(), PCA(3),
                                           linear_model.LogisticRegression()), three, None,
                             options={"zipmap": False}),
@@ -142,7 +140,7 @@ def makers() -> dict[str, Maker]:
         "svc_poly": plain(svm.SVC(kernel="poly", degree=3), three),
         "svc_linear": plain(svm.SVC(kernel="linear"), two),
         "svc_sigmoid": plain(svm.SVC(kernel="sigmoid"), three),
-        "linear_svc": plain(svm.LinearSVC(), three),
+        "linear_svc": transform(svm.LinearSVC(), three),
         "svr": transform(svm.SVR(), real),
         "one_class": transform(svm.OneClassSVM()),
         "tree": plain(tree.DecisionTreeClassifier(random_state=0), three),
@@ -156,14 +154,14 @@ def makers() -> dict[str, Maker]:
         "boosting": plain(ensemble.GradientBoostingClassifier(n_estimators=20), three),
         "boosting_binary": plain(ensemble.GradientBoostingClassifier(n_estimators=20), two),
         "boosting_real": transform(ensemble.GradientBoostingRegressor(n_estimators=20), real),
-        "histogram": plain(ensemble.HistGradientBoostingClassifier(max_iter=20), three),
+        "histogram": plain(ensemble.HistGradientBoostingClassifier(max_iter=20), two),
         "histogram_holes": transform(ensemble.HistGradientBoostingRegressor(max_iter=20), real,
                                      data=holes),
         "adaboost": plain(ensemble.AdaBoostClassifier(n_estimators=8), three),
         "bagging": plain(ensemble.BaggingClassifier(n_estimators=4, random_state=0), two),
         "voting": plain(ensemble.VotingClassifier(
             [("a", linear_model.LogisticRegression()), ("b", tree.DecisionTreeClassifier())],
-            voting="soft"), two),
+            voting="soft", flatten_transform=False), two),
         "isolation": transform(ensemble.IsolationForest(n_estimators=10, random_state=0),
                                target_opset={"": 15, "ai.onnx.ml": 3}),
         "neighbours": plain(neighbors.KNeighborsClassifier(3), three),

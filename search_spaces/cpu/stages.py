@@ -135,7 +135,7 @@ def _rows(workload: Workload, kept: list[int], output: int) -> int:
         else:
             break
     # The innermost dimension is left to vectors.
-    return min(count, len(order) - 1)
+    return max(min(count, len(order) - 1), 0)
 
 
 def _follows(workload: Workload, index: int, position: int, rows: int) -> bool:
