@@ -28,7 +28,16 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import InputError, UserError
-from benchmarks.onnx_coverage import BUGS, OUTCOMES, REFUSED, RIGHT, WRONG, Result, examine_all, load_all
+from benchmarks.onnx_coverage import (
+    BUGS,
+    OUTCOMES,
+    REFUSED,
+    RIGHT,
+    WRONG,
+    Result,
+    examine_all,
+    load_all,
+)
 from benchmarks.options import several
 
 PROGRAMS = Path(__file__).parent / "exporters"
@@ -144,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="onnx_exports", description=__doc__)
     parser.add_argument("--exporters", default=",".join(EXPORTERS), help="by commas")
     parser.add_argument("--python", action="append", default=[], metavar="EXPORTER=PATH")
-    parser.add_argument("--only", default="", help="models whose name holds one of these, by commas")
+    parser.add_argument("--only", default="", help="models whose name holds one of these")
     parser.add_argument("--folder", type=Path, help="keep the models here")
     parser.add_argument("--reuse", action="store_true", help="take the models that are in --folder")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")

@@ -1,4 +1,4 @@
-"""Keras by tf2onnx: images last in their channels, loops of recurrences, shapes that are computed."""
+"""Keras by tf2onnx: channels last, loops of recurrences, computed shapes."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ PACKAGES = ("skl2onnx", "scikit-learn", "onnxmltools", "xgboost", "lightgbm")
 
 def makers() -> dict[str, Maker]:
     import numpy as np
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
     from sklearn import (
         cluster,
         discriminant_analysis,
@@ -33,8 +35,6 @@ def makers() -> dict[str, Maker]:
     from sklearn.impute import SimpleImputer
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import make_pipeline
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, FEATURES)).astype(np.float32) * 2
@@ -129,7 +129,8 @@ def makers() -> dict[str, Maker]:
         "sgd": plain(linear_model.SGDClassifier(loss="log_loss", random_state=0), three),
         "mlp_classes": plain(neural_network.MLPClassifier((16,), max_iter=60), three),
         "mlp_binary": plain(neural_network.MLPClassifier((16,), max_iter=60), two),
-        "mlp_real": transform(neural_network.MLPRegressor(hidden_layer_sizes=(16, 8), max_iter=60), real),
+        "mlp_real": transform(neural_network.MLPRegressor(hidden_layer_sizes=(16, 8), max_iter=60),
+                              real),
         "scaled_pca": plain(make_pipeline(preprocessing.StandardScaler(), PCA(3),
                                           linear_model.LogisticRegression()), three, None,
                             options={"zipmap": False}),

@@ -63,7 +63,8 @@ PASSES = 16
 def rewritten(proto: Any, wanted: Callable[[str, Rewrite], bool]) -> tuple[Any, Counter[str], str]:
     """A copy of ``proto`` with operators rewritten; which ones how often; why others were not.
 
-    ``wanted`` is asked for each operator that there is a rewrite for, as ``qualified`` spells it. Raises ``Refused``.
+    ``wanted`` is asked for each operator that there is a rewrite for, as ``qualified`` spells it.
+    Raises ``Refused``.
     """
     table: dict[str, list[Rewrite]] = {}
     for rewrite in REWRITES:

@@ -118,8 +118,13 @@ def leaves(site: Site, trees: Trees) -> str:
     return site.name(place)
 
 
-def _summed(site: Site, kind: str, columns: int, ids: Any) -> str:
-    """The sums of what the leaves hold: rows by ``columns``."""
+def _summed(
+    site: Site, kind: str, columns: int, ids: Any, weights: Any = None, based: bool = True
+) -> str:
+    """The sums of what the leaves hold: rows by ``columns``. Without base values, unless ``based``.
+
+    ``weights`` stand for those of the node.
+    """
     import numpy as np
 
     if site.attribute(f"{kind}_weights_as_tensor") is not None:
@@ -127,7 +132,8 @@ def _summed(site: Site, kind: str, columns: int, ids: Any) -> str:
     trees = trees_of(site)
     held = np.zeros((len(trees.features), columns), np.float32)
     where = zip(site.attribute(f"{kind}_treeids"), site.attribute(f"{kind}_nodeids"), strict=True)
-    for key, column, weight in zip(where, ids, site.attribute(f"{kind}_weights"), strict=True):
+    weights = site.attribute(f"{kind}_weights") if weights is None else weights
+    for key, column, weight in zip(where, ids, weights, strict=True):
         held[trees.places[key], column] += weight
     place, count = leaves(site, trees), len(trees.roots)
     found = site.emit("Gather", held, place, axis=0)  # rows, trees, columns
@@ -136,7 +142,7 @@ def _summed(site: Site, kind: str, columns: int, ids: Any) -> str:
         raise Unknown(f"a {site.operator} takes the {how} of its trees")
     share = np.full((1, count), 1.0 if how == "SUM" else 1.0 / count, np.float32)
     total = site.reshape(site.emit("MatMul", share, found), (-1, columns))
-    base = site.attribute("base_values") or []
+    base = (site.attribute("base_values") or []) if based else []
     if len(base) == columns:
         total = site.emit("Add", total, np.asarray(base, np.float32))
     elif len(base):
@@ -156,7 +162,15 @@ def tree_classifier(site: Site) -> Sequence[str]:
     ids = site.attribute("class_ids")
     if len(labels) != 2 or len(set(ids)) != 1:
         scores = _summed(site, "class", len(labels), ids)
-        return [named(site, scores, labels), transformed(site, scores)]
+        weights, chosen = site.attribute("class_weights"), scores
+        if len(labels) == 2:
+            raise Unknown(f"a {site.operator} has a score for each of two classes")
+        if min(weights) < 0 and not site.attribute("base_values"):
+            # ONNX Runtime does not choose a class that no leaf spoke of, though others be below it.
+            told = _summed(site, "class", len(labels), ids, [1.0] * len(ids), based=False)
+            known = site.emit("Greater", told, np.float32(0))
+            chosen = site.emit("Where", known, scores, np.float32(-3e38))
+        return [named(site, chosen, labels), transformed(site, scores)]
     # Two classes, and one score: a probability where no weight is negative, or else a distance.
     score = _summed(site, "class", 1, [0] * len(ids))
     positive = min(site.attribute("class_weights")) >= 0

@@ -77,9 +77,9 @@ def svm_classifier(site: Site) -> Sequence[str]:
     pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
     table = np.zeros((total, len(pairs)), np.float32)
     for column, (i, j) in enumerate(pairs):
-        first, second = (slice(starts[k], starts[k + 1]) for k in (i, j))
-        table[first, column] = given[j - 1, first]
-        table[second, column] = given[i, second]
+        own, other = (slice(starts[k], starts[k + 1]) for k in (i, j))
+        table[own, column] = given[j - 1, own]
+        table[other, column] = given[i, other]
     scores = site.emit("MatMul", kernels(site, _vectors(site, total)), table)
     scores = site.emit("Add", scores, np.asarray(site.attribute("rho"), np.float32))
     won = site.cast(site.emit("Greater", scores, np.float32(0)), np.float32)
