@@ -66,7 +66,7 @@ def mapped(proto: Any, folder: Path) -> dict[str, np.ndarray]:
     import numpy as np
     from onnx import helper
 
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for tensor in proto.graph.initializer:
         if is_apart(tensor):
             entry = {item.key: item.value for item in tensor.external_data}
@@ -99,8 +99,7 @@ def _bytes(tensor: Any) -> int:
     from onnx import helper
 
     try:
-        return math.prod(tensor.dims) * int(
-            helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        )
+        item = int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        return item * int(math.prod(tensor.dims))
     except KeyError:  # no known type, which the checker says
         return 0

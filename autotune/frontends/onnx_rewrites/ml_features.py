@@ -78,9 +78,9 @@ def _table(site: Site) -> tuple[Any, Any, Any]:
     for part in ("keys", "values"):
         if site.attribute(f"{part}_strings") or site.attribute("classes_strings"):
             raise Refused(f"a LabelEncoder of words: {WORDS}")
-        for kind, dtype in (("int64s", np.int64), ("floats", np.float32)):
+        for kind, wanted in (("int64s", np.int64), ("floats", np.float32)):
             if (numbers := site.attribute(f"{part}_{kind}")) is not None:
-                found[part] = np.asarray(numbers, dtype)
+                found[part] = np.asarray(numbers, wanted)
         if (tensor := site.attribute(f"{part}_tensor")) is not None:
             found[part] = numpy_helper.to_array(tensor).reshape(-1)
     if len(found) != 2 or found["values"].dtype.kind not in "iuf":
