@@ -188,6 +188,9 @@ def fix_shapes(proto: Any, shapes: Shapes) -> Any:
         del dims[:]
         for extent in fixed[value.name]:
             dims.add().dim_value = extent
+    if not any(entry.domain in ("", "ai.onnx") for entry in copy.opset_import):
+        # A model of other operators alone, which become ONNX's own.
+        copy.opset_import.add(domain="", version=17)
     # Stale open shapes would win over what follows from the inputs.
     del copy.graph.value_info[:]
     for value in copy.graph.output:

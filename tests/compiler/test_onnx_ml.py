@@ -173,3 +173,11 @@ def test_inspect_names_the_stage(tmp_path: Path) -> None:
         ("Scaler", ML, "rewritten")
     ]
     assert found.unsupported == ()
+
+
+def test_a_model_that_names_no_opset_of_onnx_itself(tmp_path: Path) -> None:
+    path = saved(tmp_path, "Scaler", offset=[1.0], scale=[2.0])
+    proto = onnx.load(path)
+    del proto.opset_import[0]
+    onnx.save(proto, path)
+    assert verify_import(import_model(path)).error < 1e-6
