@@ -88,6 +88,7 @@ def inspect(
         tensors_of,
     )
     from autotune.frontends.onnx_prepare import simplify
+    from autotune.frontends.onnx_weights import with_inputs
 
     path = Path(model)
     proto = read_onnx(path).proto
@@ -102,7 +103,7 @@ def inspect(
         and ((shape := declared_shape(value)) is None or any(extent is None for extent in shape))
     )
     try:
-        flops = _flops(simplify(fix_shapes(proto, given))[0])
+        flops = _flops(simplify(with_inputs(fix_shapes(proto, given)))[0])
         imported = import_model(path, given)
         stage, notes = imported.stage, imported.notes
     except (ModelError, InputError) as error:

@@ -69,7 +69,7 @@ class Result:
 class Running:
     """A case in its process."""
 
-    case: Case
+    case: Any
     process: Any
     pipe: Connection
     begun: float = field(default_factory=time.monotonic)
@@ -125,15 +125,22 @@ def difference(expected: Any, actual: Any, rtol: float) -> str:
 
 
 def examine_all(
-    cases: Iterable[Case], jobs: int, limit: float, tell: Callable[[Result], None]
+    cases: Iterable[Any],
+    jobs: int,
+    limit: float,
+    tell: Callable[[Result], None],
+    how: Callable[[Any, Path], tuple[str, str, str]] = examine,
 ) -> list[Result]:
-    """Every case in a process of its own, ``jobs`` at once, of at most ``limit`` seconds each."""
+    """Every case in a process of its own, ``jobs`` at once, of at most ``limit`` seconds each.
+
+    ``how`` examines one, in a folder that is its own; a case has a ``name`` and an ``operator``.
+    """
     context = multiprocessing.get_context("fork")
     waiting, running, done = iter(cases), list[Running](), list[Result]()
     while True:
         while len(running) < jobs and (case := next(waiting, None)) is not None:
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_child, args=(case, theirs))
+            process = context.Process(target=_child, args=(case, theirs, how))
             process.start()
             theirs.close()
             running.append(Running(case, process, ours))
@@ -167,7 +174,7 @@ def _result(job: Running, limit: float) -> Result | None:
     return Result(job.case.name, job.case.operator, outcome, stage, reason, round(seconds, 2))
 
 
-def _child(case: Case, pipe: Connection) -> None:
+def _child(case: Any, pipe: Connection, how: Callable[[Any, Path], tuple[str, str, str]]) -> None:
     """Examine ``case``, quietly, and send what came of it."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     silence = os.open(os.devnull, os.O_WRONLY)
@@ -175,7 +182,7 @@ def _child(case: Case, pipe: Connection) -> None:
     os.dup2(silence, 2)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            answer = examine(case, Path(folder))
+            answer = how(case, Path(folder))
         except Exception:  # a bug of ours, which is what is looked for
             answer = (FAILED, "", "".join(traceback.format_exc().splitlines(True)[-12:]))
         pipe.send(answer)

@@ -21,6 +21,7 @@ from autotune.frontends.onnx_file import (
 )
 from autotune.frontends.onnx_prepare import STAGES, import_prepared
 from autotune.frontends.onnx_reference import OnnxReference
+from autotune.frontends.onnx_weights import bound, mapped, with_inputs
 
 if TYPE_CHECKING:
     from autotune.frontends.base import Arrays
@@ -75,9 +76,10 @@ def _imported(file: OnnxFile, fixed: Any, stage: int) -> ImportedModel:
     path = file.path
     inputs = _inputs(fixed)
     names = [value.name for value in fixed.graph.output]
-    prepared = import_prepared(fixed, path.name, stage)
+    prepared = import_prepared(with_inputs(fixed), path.name, stage)
+    module = bound(prepared.module, mapped(fixed, path.parent))
     try:
-        outputs = _outputs(prepared.module, names, path.name)
+        outputs = _outputs(module, names, path.name)
     except ModelError:
         if prepared.stage + 1 >= len(STAGES):
             raise
@@ -104,7 +106,7 @@ def _imported(file: OnnxFile, fixed: Any, stage: int) -> ImportedModel:
     return ImportedModel(
         name=path.stem,
         digest=digest_of_import(file, {spec.name: spec.shape for spec in inputs}),
-        module=prepared.module,
+        module=module,
         inputs=inputs,
         outputs=outputs,
         reference=OnnxReference(path, fixed, prepared.plain),

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import ModelError
+from autotune.frontends.onnx_weights import is_apart, stay_apart
 from autotune.frontends.shapes import Shapes, fixed_shapes
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A model as read: ``proto`` holds every weight, ``digest`` covers all of the bytes.
+    """A model as read: ``proto`` holds every weight, less those that are too many for it (see
+    ``onnx_weights``); ``digest`` covers all of the bytes.
 
     ``external`` says that weights lie in files beside ``path``.
     """
@@ -57,10 +59,15 @@ def read_onnx(path: Path) -> OnnxFile:
             while block := stream.read(1 << 22):
                 digest.update(block)
     if files:
-        from onnx.external_data_helper import load_external_data_for_model
+        from onnx.external_data_helper import load_external_data_for_tensor
 
+        kept = {tensor.name for tensor in stay_apart(proto)}
         try:
-            load_external_data_for_model(proto, str(path.parent))
+            for tensor in tensors_of(proto.graph):
+                if is_apart(tensor) and tensor.name not in kept:
+                    load_external_data_for_tensor(tensor, str(path.parent))
+                    tensor.data_location = onnx.TensorProto.DEFAULT
+                    del tensor.external_data[:]
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
             raise ModelError(
                 f"the external weights of {path} cannot be loaded ({first_line(error)}): "
@@ -119,11 +126,13 @@ def _check(path: Path, proto: Any) -> None:
 
     if proto.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF:
         raise ModelError(
-            f"{path} holds 2 GiB or more of weights, which the ONNX tools cannot pass on: "
-            "split the model"
+            f"{path} holds 2 GiB or more of weights that are small or in its nodes, which the ONNX "
+            "tools cannot pass on: split the model"
         )
     try:
-        onnx.checker.check_model(proto)
+        # By path where weights stay in their files, for the checker looks whether they are there.
+        apart = any(is_apart(tensor) for tensor in proto.graph.initializer)
+        onnx.checker.check_model(str(path) if apart else proto)
     except onnx.checker.ValidationError as error:
         # The checker also refuses what runs everywhere, so ONNX Runtime has the last word; unless
         # it must fail for an operator of its own, which is better said by the operator's name.
@@ -179,6 +188,9 @@ def fix_shapes(proto: Any, shapes: Shapes) -> Any:
         del dims[:]
         for extent in fixed[value.name]:
             dims.add().dim_value = extent
+    if not any(entry.domain in ("", "ai.onnx") for entry in copy.opset_import):
+        # A model of other operators alone, which become ONNX's own.
+        copy.opset_import.add(domain="", version=17)
     # Stale open shapes would win over what follows from the inputs.
     del copy.graph.value_info[:]
     for value in copy.graph.output:

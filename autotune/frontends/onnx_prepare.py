@@ -15,7 +15,7 @@ from autotune.frontends.onnx_file import first_line, graph_inputs
 from autotune.frontends.onnx_names import original_names
 from autotune.frontends.onnx_relax import is_supported, to_relax, unsupported_operators
 from autotune.frontends.onnx_rewrites import REWRITES, rewritten
-from autotune.frontends.onnx_rewrites.base import Refused, Rewrite
+from autotune.frontends.onnx_rewrites.base import Refused, Rewrite, qualified
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def import_prepared(proto: Any, name: str, first: int = 0) -> Prepared:
         )
     plain, slim_notes = simplify(proto)
     try:
-        rewritten(plain, lambda _, rewrite: rewrite.always)
+        rewritten(plain, lambda _, rewrite: rewrite.always or bool(rewrite.domain))
     except Refused as error:
         raise ModelError(f"{name} has {error}") from None
     for stage, candidate, notes, reason in _stages(proto, plain, slim_notes, first):
@@ -109,8 +109,9 @@ def _stages(
         raw, done, _ = rewritten(proto, lambda _, rewrite: rewrite.always)
         notes = (f"rewritten: {', '.join(sorted(done))}",) if done else ()
         yield 1, raw, ("not simplified", *notes), ""
-    missing = {op for op in unsupported_operators(plain) if "." not in op}
-    if first <= 2 and (only := missing - _control(plain)):
+    missing = set(unsupported_operators(plain))
+    inlinable = {op for op in missing if "." not in op} - _control(plain)
+    if first <= 2 and (only := inlinable):
         inlined = inline(fixed, only)
         if inlined is not None:
             cured, more = simplify(inlined)
@@ -160,13 +161,16 @@ def stage_of(operator: str, domain: str, opset: int) -> str:
 
     if operator in RANDOM:
         return ""
-    rules = [rewrite for rewrite in REWRITES if operator in rewrite.operators] if not domain else []
+    name = qualified(operator, domain)
+    rules = [rewrite for rewrite in REWRITES if name in rewrite.names]
     if is_supported(operator, domain):
         return STAGES[0]
     try:
-        schema: Any = defs.get_schema(operator, opset or defs.onnx_opset_version(), domain)
+        # The opset is that of ONNX's own operators; of others any version tells as much.
+        newest = opset or defs.onnx_opset_version() if not domain else 1
+        schema: Any = defs.get_schema(operator, newest, domain)
     except defs.SchemaError:
-        return ""
+        return STAGES[3] if rules else ""
     if schema.has_function or schema.has_context_dependent_function:
         return STAGES[2]
     return STAGES[3] if rules else ""

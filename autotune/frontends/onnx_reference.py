@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     Outputs = dict[str, Any]
 
+QUANTISED = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"])
+"""Operators around which ONNX Runtime replaces those of floats by its own of integers."""
+
 
 class OnnxReference:
     """Computes the outputs of an ONNX model, by name, from arrays by name.
@@ -59,6 +62,10 @@ class OnnxReference:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = self.threads
+        if any(node.op_type in QUANTISED for node in self._proto.graph.node):
+            # As it is written. Else it is computed in integers, which round at other places, and
+            # on processors without instructions for it sums of products are cut at 16 bits.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         try:
             # By path, since weights may lie beside the file.
             session = onnxruntime.InferenceSession(

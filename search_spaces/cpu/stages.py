@@ -15,6 +15,10 @@ from search_spaces.task import Block, Workload
 
 _COSTLY = frozenset({"tirx.exp", "tirx.erf", "tirx.tanh", "tirx.sigmoid", "tirx.pow", "tirx.log"})
 
+LONGEST = 400
+"""Operators of an expression that blocks are inlined into; an exponential of ours has 96, and
+repeats what it reads 16 times."""
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -45,7 +49,34 @@ def stages(workload: Workload) -> Stages | None:
     if blocks[output].writes[0].buffer < 0:
         return None
     kept = [i for i in range(len(blocks)) if i == output or _keeps(workload, i)]
+    kept = sorted({*kept, *_too_long(workload, kept)})
     return Stages(tuple(kept), _rows(workload, kept, output), output)
+
+
+def _too_long(workload: Workload, kept: list[int]) -> list[int]:
+    """Blocks to keep besides ``kept``, lest an expression grows beyond ``LONGEST`` operators.
+
+    A value that is read several times is repeated each time, and again where that is: a few
+    activations between quantised numbers keep TVM's simplifier busy for hours.
+    """
+    lengths: dict[int, int] = {}  # of what is inlined, by buffer
+    writers: dict[int, int] = {}
+    more: list[int] = []
+    for index, block in enumerate(workload.blocks):
+        own = sum(count for _, count in block.ops)
+        uses = max(own // 6, 3 if any(name == "Select" for name, _ in block.ops) else 1)
+        read = {read.buffer for read in block.reads if read.buffer in lengths}
+        length = own + uses * sum(lengths[buffer] for buffer in read)
+        if length > LONGEST:
+            cut = [buffer for buffer in read if lengths[buffer] > 2]
+            more += [writers[buffer] for buffer in cut]
+            for buffer in cut:
+                del lengths[buffer]
+            length = own + uses * sum(lengths.get(buffer, 0) for buffer in read)
+        if index not in kept:
+            lengths[block.writes[0].buffer] = length
+            writers[block.writes[0].buffer] = index
+    return more
 
 
 def extent(block: Block, reduced: bool | None = None) -> int:
@@ -104,7 +135,7 @@ def _rows(workload: Workload, kept: list[int], output: int) -> int:
         else:
             break
     # The innermost dimension is left to vectors.
-    return min(count, len(order) - 1)
+    return max(min(count, len(order) - 1), 0)
 
 
 def _follows(workload: Workload, index: int, position: int, rows: int) -> bool:

@@ -17,6 +17,11 @@ from autotune.frontends.onnx_rewrites import (
     control,
     deformable,
     images,
+    ml_features,
+    ml_linear,
+    ml_scaling,
+    ml_trees,
+    ml_vectors,
     ngrams,
     norms,
     pointwise,
@@ -29,7 +34,7 @@ from autotune.frontends.onnx_rewrites import (
     spectra,
     state_space,
 )
-from autotune.frontends.onnx_rewrites.base import Facts, Refused, Rewrite, Site, Unknown
+from autotune.frontends.onnx_rewrites.base import Facts, Refused, Rewrite, Site, Unknown, qualified
 
 REWRITES: tuple[Rewrite, ...] = (
     attention.REWRITE,
@@ -47,6 +52,11 @@ REWRITES: tuple[Rewrite, ...] = (
     *state_space.REWRITES,
     ngrams.REWRITE,
     deformable.REWRITE,
+    *ml_scaling.REWRITES,
+    *ml_features.REWRITES,
+    *ml_linear.REWRITES,
+    *ml_trees.REWRITES,
+    *ml_vectors.REWRITES,
 )
 
 PASSES = 16
@@ -56,11 +66,12 @@ PASSES = 16
 def rewritten(proto: Any, wanted: Callable[[str, Rewrite], bool]) -> tuple[Any, Counter[str], str]:
     """A copy of ``proto`` with operators rewritten; which ones how often; why others were not.
 
-    ``wanted`` is asked for each operator that there is a rewrite for. Raises ``Refused``.
+    ``wanted`` is asked for each operator that there is a rewrite for, as ``qualified`` spells it.
+    Raises ``Refused``.
     """
     table: dict[str, list[Rewrite]] = {}
     for rewrite in REWRITES:
-        for operator in rewrite.operators:
+        for operator in rewrite.names:
             if wanted(operator, rewrite):
                 table.setdefault(operator, []).append(rewrite)
     copy = type(proto)()
@@ -90,7 +101,7 @@ def _once(proto: Any, table: dict[str, list[Rewrite]], number: int) -> tuple[Cou
             continue
         site = Site(node, facts, f"rewritten.{number}.{index}")
         made = None
-        for rewrite in table[node.op_type]:
+        for rewrite in table[qualified(node.op_type, node.domain)]:
             try:
                 made = made or rewrite.apply(site)
             except Refused:
@@ -108,7 +119,7 @@ def _once(proto: Any, table: dict[str, list[Rewrite]], number: int) -> tuple[Cou
         for new, old in zip(made, node.output, strict=False):
             if old:
                 nodes.append(helper.make_node("Identity", [new], [old]))
-        done[node.op_type] += 1
+        done[qualified(node.op_type, node.domain)] += 1
     if any(node.domain == PRIVATE for node in nodes) and not any(
         known.domain == PRIVATE for known in proto.opset_import
     ):
@@ -122,7 +133,7 @@ def _once(proto: Any, table: dict[str, list[Rewrite]], number: int) -> tuple[Cou
 def _ours(node: Any, table: dict[str, list[Rewrite]]) -> bool:
     # What a rewrite emitted itself is left alone; what it took from a subgraph has a "/".
     finished = node.name.startswith("rewritten.") and "/" not in node.name
-    return not finished and node.op_type in table and node.domain in ("", "ai.onnx")
+    return not finished and qualified(node.op_type, node.domain) in table
 
 
 def _copied(node: Any) -> Any:

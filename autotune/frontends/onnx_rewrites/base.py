@@ -317,12 +317,15 @@ def _dtype(dtype: Any) -> Any:
     return np.dtype(dtype)
 
 
+ML = "ai.onnx.ml"
+"""The domain of what is not deep: scalers, linear models, trees."""
+
 Apply = Callable[[Site], "Sequence[str] | None"]
 
 
 @dataclass(frozen=True)
 class Rewrite:
-    """``apply`` for the ``operators`` of the default domain.
+    """``apply`` for the ``operators`` of ``domain``, which is ONNX's own where it is empty.
 
     ``known`` says that TVM's importer knows the operator as well: then its own conversion is tried
     first, and the rewrite is for what that refuses or gets wrong. ``always`` says that it gets it
@@ -333,3 +336,14 @@ class Rewrite:
     apply: Apply
     known: bool = False
     always: bool = False
+    domain: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The operators as ``qualified`` spells them."""
+        return tuple(qualified(operator, self.domain) for operator in self.operators)
+
+
+def qualified(operator: str, domain: str) -> str:
+    """``operator`` with its domain, where that is not ONNX's own."""
+    return operator if domain in ("", "ai.onnx") else f"{domain}.{operator}"

@@ -1,0 +1,1 @@
+"""Small models as each exporter writes them; each file is a program for that exporter's Python."""
