@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from tvm import relax
-from tvm.ir import GenericConst
-
 
 def _constant(value: Any) -> Any:
+    from tvm.ir import GenericConst
+
     return value.value.numpy() if isinstance(value, GenericConst) else None
 
 
@@ -30,6 +28,8 @@ def _per_axis(value: Any, rank: int, axis: int) -> Any:
 
 def _quantised(inputs: Any, attributes: Any) -> Any:
     """Scale and zero point of a (De)QuantizeLinear with one of each, or one along an axis."""
+    import numpy as np
+
     if attributes.get("block_size") or len(inputs) < 2 or None in list(inputs):
         return None
     rank, axis = int(inputs[0].ty.ndim), attributes.get("axis", 1)
@@ -41,6 +41,9 @@ def _quantised(inputs: Any, attributes: Any) -> Any:
 
 def quantize(builder: Any, inputs: Any, attributes: Any) -> Any:
     """Elementwise operators; None where TVM's own conversion is to be taken."""
+    import numpy as np
+    from tvm import relax
+
     told = _quantised(inputs, attributes)
     if told is None or str(inputs[0].ty.dtype) != "float32" or attributes.get("output_dtype"):
         return None
@@ -59,6 +62,9 @@ def quantize(builder: Any, inputs: Any, attributes: Any) -> Any:
 
 def dequantize(builder: Any, inputs: Any, attributes: Any) -> Any:
     """Elementwise operators; None where TVM's own conversion is to be taken."""
+    import numpy as np
+    from tvm import relax
+
     told = _quantised(inputs, attributes)
     dtype = str(inputs[0].ty.dtype)
     if told is None or dtype not in ("int8", "uint8", "int32") or _constant(inputs[0]) is not None:
