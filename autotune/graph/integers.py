@@ -8,6 +8,7 @@ four times as many 8-bit numbers as floats at a time, unsigned ones by signed on
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ def integers(module: tvm.IRModule, target: Target) -> tvm.IRModule:
         data, weight = _whole(graph, call.args[0]), array(call.args[1])
         if data is None or not np.array_equal(weight, np.clip(np.rint(weight), -128, 127)):
             continue
-        if lanes_of(target) and _dense(call):
+        if weight.shape[-1] >= (lanes_of(target) or math.inf) and _dense(call):
             rewrites |= _as_integers(graph, var, call, data, weight, lanes_of(target))
         elif dtype_of(var) == "float64" and _largest(call, data, weight) < EXACT:
             rewrites[var] = _as_floats(call, data, weight)

@@ -51,12 +51,18 @@ class IntegerSpace(TiledSpace):
         nest, steps = _nest(task), _steps(task)
         found["rows"] = CategoricalDistribution(divisors(nest.rows, MAX_ROWS))
         found["vectors"] = CategoricalDistribution(_panels(nest, target))
+        found.pop("algorithm", None)  # what is gathered for a product is nothing to an instruction
+        if nest.padding is not None:
+            found["padding"] = CategoricalDistribution(_places(task, nest))
         found["unroll"] = CategoricalDistribution([u for u in UNROLL if steps % u == 0])
         return found
 
     def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
         nest = _nest(task)
         chosen = super().default(task, target)
+        chosen.pop("algorithm", None)
+        if nest.padding is not None and chosen["padding"] not in _places(task, nest):
+            chosen["padding"] = "band"
         tiles = [
             (rows, vectors)
             for rows in divisors(nest.rows, MAX_ROWS)
@@ -153,8 +159,17 @@ def _panels(nest: Tiled, target: Target) -> list[int]:
     return divisors(nest.columns // lanes_of(target), MAX_VECTORS)
 
 
+def _places(task: Task, nest: Tiled) -> list[str]:
+    """Where data may be padded: not where it is read, since an instruction has no conditions."""
+    block = task.workload.blocks[nest.padding or 0]
+    places = ["band", "whole"] if len(block.axes) > 2 else ["band"]
+    return places if block.ops else [*places, "inline"]
+
+
 def _check(task: Task, target: Target, p: Parameters) -> None:
     nest = _nest(task)
+    if nest.padding is not None and p["padding"] not in _places(task, nest):
+        raise InvalidParameters("padding would be a condition of an instruction")
     if nest.rows % int(p["rows"]) or int(p["vectors"]) not in _panels(nest, target):
         raise InvalidParameters("the tile does not divide the rows or the columns")
     if _steps(task) % int(p["unroll"]):
