@@ -56,13 +56,34 @@ class OnnxReference:
         }
         return _evaluate(in_double(self._simplified), wide)
 
+    @property
+    def quantised(self) -> bool:
+        """Whether the model rounds on its way, where two right computations may part."""
+        return any(node.op_type in QUANTISED for node in self._proto.graph.node)
+
+    def in_integers(self, inputs: Arrays) -> Outputs:
+        """What ONNX Runtime makes of a quantised model by its own kernels of integers.
+
+        Raises its errors.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = self.threads
+        session = onnxruntime.InferenceSession(
+            str(self.path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
     def _make(self) -> Callable[[Arrays], Outputs]:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = self.threads
-        if any(node.op_type in QUANTISED for node in self._proto.graph.node):
+        if self.quantised:
             # As it is written. Else it is computed in integers, which round at other places, and
             # on processors without instructions for it sums of products are cut at 16 bits.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -263,7 +263,8 @@ def test_resize_in_its_modes(tmp_path: Path, mode: dict[str, Any], size: Shape) 
 
 def test_every_rewrite_is_for_an_operator_of_the_standard() -> None:
     names = {operator for rewrite in REWRITES for operator in rewrite.operators}
-    assert all(onnx.defs.has(name) for name in names)
+    pairs = {(operator, r.domain) for r in REWRITES for operator in r.operators}
+    assert [pair for pair in pairs if not onnx.defs.has(*pair)] == []
     assert {"LSTM", "Resize", "QLinearConv", "Attention", "Loop", "STFT"} <= names
 
 
