@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
+from search_spaces.cpu.dot import register_named
 from search_spaces.registry import space_named
 from search_spaces.task import Candidate, Target, Task
 
@@ -65,6 +66,7 @@ def replay(task: Task, target: Target, trace: str) -> Scheduled:
     import tvm
     from tvm import s_tir
 
+    register_named(trace)
     steps = json.loads(trace)
     with tvm.target.Target(target.tvm()):
         function = load_function(task)

@@ -14,6 +14,8 @@ from search_spaces.task import Target
 DEPTH = 4
 """Numbers that are multiplied and added up in each lane."""
 
+LANES = (8, 16)
+
 
 def lanes_of(target: Target) -> int:
     """Sums that one instruction adds to; 0 where ``target`` has none such."""
@@ -24,6 +26,17 @@ def lanes_of(target: Target) -> int:
     return 8 if "+avxvnni" in target.features else 0
 
 
+def register_named(trace: str) -> None:
+    """Register the instructions that ``trace`` names: who replays it may never have made one."""
+    for lanes in LANES:
+        if f'"{_name(lanes)}"' in trace:
+            intrinsic(lanes)
+
+
+def _name(lanes: int) -> str:
+    return f"autotune.dot4_{lanes}"
+
+
 @cache
 def intrinsic(lanes: int) -> str:
     """Register the instruction for ``lanes`` with TVM, once; returns its name.
@@ -32,9 +45,8 @@ def intrinsic(lanes: int) -> str:
     """
     from tvm.s_tir import TensorIntrin
 
-    name = f"autotune.dot4_{lanes}"
-    TensorIntrin.register(name, _meaning(lanes), _code(lanes), override=True)
-    return name
+    TensorIntrin.register(_name(lanes), _meaning(lanes), _code(lanes), override=True)
+    return _name(lanes)
 
 
 def _types(lanes: int) -> tuple[Any, Any, Any]:

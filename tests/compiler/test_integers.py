@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +186,30 @@ def test_a_target_without_the_instruction_never_sees_it(tmp_path: Path) -> None:
         assert not lanes_of(target)
         assert not any(t.workload.name.startswith("integer") for t in fused.tasks)
         assert any(t.workload.name.startswith("conv2d") for t in fused.tasks)
+
+
+@needs_dots
+def test_a_record_is_replayed_by_who_never_made_such_a_schedule(tmp_path: Path) -> None:
+    path, target = CASES["1x1"][0](tmp_path / "m.onnx", "uint8"), native(1)
+    (task,) = with_dots(optimise(import_model(path, {}), target))
+    trace = schedule(task, target, default_candidate(task, target)).trace
+    (tmp_path / "trace.json").write_text(trace)
+    code = """
+import sys
+from autotune.frontends import import_model
+from autotune.graph.pipeline import optimise
+from autotune.target import native
+from search_spaces.scheduling import replay
+target = native(1)
+fused = optimise(import_model(sys.argv[1], {}), target)
+(task,) = [t for t in fused.tasks if t.workload.name.startswith("integer")]
+print(replay(task, target, open(sys.argv[2]).read()).module["main"].script())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(tmp_path / "trace.json")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "vpdpbusd" in done.stdout
 
 
 @needs_dots
