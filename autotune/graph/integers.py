@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax, te, tirx, topi
+from tvm import relax, te, tirx
 
+from autotune.graph.sums import convolution, product, wide_times
 from search_spaces.cpu.dot import DEPTH, lanes_of
 from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
 from search_spaces.graph.grouping import apart
@@ -191,7 +192,7 @@ def _call(builder: Any, call: Any, x: Any, kernel: Any, point: int, kept: int) -
 
 def _product(data: te.Tensor, weight: te.Tensor, kept: int) -> te.Tensor:
     """Rows of ``data`` (uint8) by ``weight`` (int8), [K, N]; K filled up to what is multiplied."""
-    depth, columns = (int(v) for v in weight.shape)
+    depth = int(weight.shape[0])
     *rows, given = (int(v) for v in data.shape)
     if given < depth:
         source = data
@@ -202,13 +203,7 @@ def _product(data: te.Tensor, weight: te.Tensor, kept: int) -> te.Tensor:
             ),
             name="pad",
         )
-    k = te.reduce_axis((0, depth), "k")
-    full = te.compute(
-        (*rows, columns),
-        lambda *i: te.sum(_wide(data[(*i[:-1], k)]) * _wide(weight[k, i[-1]]), axis=k),
-        name="integer_matmul",
-    )
-    return full if kept == columns else _cropped(full, kept)
+    return product(data, weight, kept, wide_times, "integer_matmul")
 
 
 def _convolution(
@@ -220,43 +215,12 @@ def _convolution(
     point: int,
     kept: int,
 ) -> te.Tensor:
-    """A convolution of uint8, channels last, by int8; beyond the image is ``point``."""
-    batch, height, width, given = (int(v) for v in data.shape)
-    kh, kw, depth, outputs = (int(v) for v in kernel.shape)
-    rows = (height + pads[0] + pads[2] - (kh - 1) * dilation[0] - 1) // strides[0] + 1
-    columns = (width + pads[1] + pads[3] - (kw - 1) * dilation[1] - 1) // strides[1] + 1
-    if any(pads) or given < depth:
-        # Kernels of the channels that are only filled up are zero: any number will do there.
-        before, after = [0, pads[0], pads[1], 0], [0, pads[2], pads[3], depth - given]
-        value = tirx.const(point, "uint8")
-        data = topi.nn.pad(data, before, after, value, name="pad")
-    if (kh, kw) == (1, 1) and strides != (1, 1):
-        source, (sh, sw) = data, strides
-        strides = (1, 1)
-        data = te.compute(
-            (batch, rows, columns, depth),
-            lambda n, h, w, c: source[n, h * sh, w * sw, c],
-            name="pad_stride",
-        )
-    ky = te.reduce_axis((0, kh), "ky") if kh > 1 else None
-    kx = te.reduce_axis((0, kw), "kx") if kw > 1 else None
-    kc = te.reduce_axis((0, depth), "kc")
-    y, x = (0 if axis is None else axis for axis in (ky, kx))
-    taps = [axis for axis in (ky, kx, kc) if axis is not None]
+    """A convolution of uint8, channels last, by int8; beyond the image is ``point``.
 
-    def sums(n: Any, h: Any, w: Any, o: Any) -> Any:
-        pixel = data[n, h * strides[0] + y * dilation[0], w * strides[1] + x * dilation[1], kc]
-        return te.sum(_wide(pixel) * _wide(kernel[y, x, kc, o]), axis=taps)
-
-    full = te.compute((batch, rows, columns, outputs), sums, name="integer_conv")
-    return full if kept == outputs else _cropped(full, kept)
-
-
-def _wide(value: Any) -> Any:
-    return value.astype("int32")
-
-
-def _cropped(full: te.Tensor, kept: int) -> te.Tensor:
-    """The first ``kept`` columns."""
-    shape = (*full.shape[:-1], kept)
-    return te.compute(shape, lambda *i: full[i], name="crop", tag=topi.tag.ELEMWISE)
+    Kernels of channels that are only filled up are zero: any number will do there.
+    """
+    cut = None if kept == int(kernel.shape[3]) else kept
+    beyond = tirx.const(point, "uint8")
+    return convolution(
+        data, kernel, strides, pads, dilation, 1, cut, wide_times, beyond, "integer_conv"
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
-from search_spaces.graph.expressions import is_constant, mapped
+from search_spaces.graph.expressions import is_constant, variables_of
 from search_spaces.graph.origins import names_of, with_names
 
 Names = tuple[str, ...]
@@ -50,7 +50,7 @@ def filled(module: tvm.IRModule) -> tvm.IRModule:
     """``module`` in which each call of "main" has names, as long as any has."""
     bindings = list(bindings_of(module["main"]))
     names: dict[Any, Names] = {b.var: names_of(b.value) for b in bindings}
-    reads = {b.var: [v for v in _variables(b.value) if v in names] for b in bindings}
+    reads = {b.var: [v for v in variables_of(b.value) if v in names] for b in bindings}
     for var in reversed(reads):
         for read in reads[var]:
             names[read] = names[read] or names[var]
@@ -73,7 +73,7 @@ def settled(original: tvm.IRModule, module: tvm.IRModule) -> tvm.IRModule:
     for binding in reversed(bindings):
         own = [name for name in names_of(binding.value) if name in left]
         anchor = own[-1] if own else anchors.get(binding.var, "")
-        for read in _variables(binding.value) if anchor else ():
+        for read in variables_of(binding.value) if anchor else ():
             anchors.setdefault(read, anchor)
         anchors[binding.var] = anchor
     for binding in bindings:
@@ -154,17 +154,6 @@ class _Values:
         found = self.of("call", str(expr.op), *operands, *map(str, expr.ty_args))
         self.seen.append((found, expr))
         return found
-
-
-def _variables(expr: Any) -> list[Any]:
-    found: list[Any] = []
-
-    def note(leaf: Any) -> Any:
-        found.append(leaf)
-        return leaf
-
-    mapped(expr, note)
-    return [leaf for leaf in found if isinstance(leaf, relax.Var)]
 
 
 def _with_value(binding: Any, value: Any) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any
 
 import tvm
-from tvm import relax, s_tir, tirx
+from tvm import s_tir, tirx
 
+from autotune.graph.origins import kernel_calls
 from search_spaces.analysis import workload
 from search_spaces.task import Task
 
@@ -19,7 +19,7 @@ def extract_tasks(module: tvm.IRModule) -> tuple[tuple[Task, ...], dict[str, str
     PrimFuncs that are called but cannot be described (symbolic shapes, opaque bodies) are left
     out: they are compiled as they are.
     """
-    calls = _calls(module)
+    calls = Counter(name for name, _ in kernel_calls(module))
     tasks: dict[str, Task] = {}
     functions: dict[str, str] = {}
     for name, count in calls.items():
@@ -46,17 +46,6 @@ def display_name(name: str) -> str:
     parts = name.removeprefix("fused_").split("_")
     words = [re.sub(r"(?<=[a-z])\d+$", "", part) if part != "conv2d" else part for part in parts]
     return "_".join(re.sub(r"^(conv2d|conv1d|pool2d|resize2d)\d*$", r"\1", w) for w in words)
-
-
-def _calls(module: tvm.IRModule) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    call_tir = tvm.ir.Op.get("relax.call_tir")
-    for block in module["main"].body.blocks:
-        for binding in block.bindings:
-            value: Any = binding.value
-            if isinstance(value, relax.Call) and value.op == call_tir:
-                counts[value.args[0].name_hint] += 1
-    return counts
 
 
 def _static(function: tirx.PrimFunc) -> bool:

@@ -56,5 +56,18 @@ def mapped(expr: Any, leaf: Callable[[Any], Any]) -> Any:
     return leaf(expr)
 
 
+def variables_of(expr: Any) -> list[Any]:
+    """Every variable that ``expr`` reads, as often as it does."""
+    found: list[Any] = []
+
+    def note(leaf: Any) -> Any:
+        if isinstance(leaf, relax.Var):
+            found.append(leaf)
+        return leaf
+
+    mapped(expr, note)
+    return found
+
+
 def _same(new: Any, old: Any) -> bool:
     return all(one.same_as(other) for one, other in zip(new, old, strict=True))

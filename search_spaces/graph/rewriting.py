@@ -12,7 +12,7 @@ import tvm
 from tvm import relax
 
 from search_spaces.graph.base import GraphSpace
-from search_spaces.graph.expressions import array, is_constant, mapped, shape_of
+from search_spaces.graph.expressions import array, is_constant, mapped, shape_of, variables_of
 from search_spaces.graph.origins import NamingBuilder, names_of
 from search_spaces.task import Parameters, ParameterValue, Target
 
@@ -50,10 +50,10 @@ class Graph:
             binding.var: binding.value for block in main.body.blocks for binding in block.bindings
         }
         self.users: dict[Any, list[Any]] = {var: [] for var in self.values}
-        self.results = set(_variables(main.body.body))
+        self.results = set(variables_of(main.body.body))
         """What "main" returns."""
         for var, value in self.values.items():
-            for read in _variables(value):
+            for read in variables_of(value):
                 self.users.setdefault(read, []).append(var)
 
     def value(self, expr: Any) -> Any:
@@ -92,19 +92,6 @@ class Graph:
         """The one binding that reads ``var``; None where there are others, or it is a result."""
         users = self.users.get(var, [])
         return users[0] if len(users) == 1 and var not in self.results else None
-
-
-def _variables(expr: Any) -> list[Any]:
-    """Every variable that ``expr`` reads, as often as it does."""
-    found: list[Any] = []
-
-    def note(leaf: Any) -> Any:
-        if isinstance(leaf, relax.Var):
-            found.append(leaf)
-        return leaf
-
-    mapped(expr, note)
-    return found
 
 
 def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRModule:
