@@ -8,22 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 
-def _constant(value: Any) -> Any:
-    from tvm.ir import GenericConst
-
-    return value.value.numpy() if isinstance(value, GenericConst) else None
-
-
 def _per_axis(value: Any, rank: int, axis: int) -> Any:
     """A constant of one number, or of one for each along ``axis``, as it broadcasts; or None.
 
     It is an array, without axes where it is one number.
     """
-    array = _constant(value)
-    if array is None or array.ndim > 1:
+    from search_spaces.graph.expressions import array, is_constant
+
+    if not is_constant(value) or array(value).ndim > 1:
         return None
     shape = [-1 if i == axis % max(rank, 1) else 1 for i in range(rank)]
-    return array.reshape(() if array.size == 1 else shape)
+    found = array(value)
+    return found.reshape(() if found.size == 1 else shape)
 
 
 def _quantised(inputs: Any, attributes: Any) -> Any:
@@ -65,11 +61,11 @@ def dequantize(builder: Any, inputs: Any, attributes: Any) -> Any:
     import numpy as np
     from tvm import relax
 
+    from search_spaces.graph.expressions import is_constant
+
     told = _quantised(inputs, attributes)
-    dtype = str(inputs[0].ty.dtype)
-    if told is None or dtype not in ("int8", "uint8", "int32") or _constant(inputs[0]) is not None:
-        return None
-    if attributes.get("output_dtype"):
+    stored = str(inputs[0].ty.dtype) in ("int8", "uint8", "int32")
+    if told is None or not stored or is_constant(inputs[0]) or attributes.get("output_dtype"):
         return None
     scale, zero = told
     value = inputs[0]

@@ -66,51 +66,45 @@ class OnnxReference:
 
         Raises its errors.
         """
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = self.threads
-        session = onnxruntime.InferenceSession(
-            str(self.path), options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        return _session(str(self.path), self.threads)(inputs)
 
     def _make(self) -> Callable[[Arrays], Outputs]:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = self.threads
-        if self.quantised:
-            # As it is written. Else it is computed in integers, which round at other places, and
-            # on processors without instructions for it sums of products are cut at 16 bits.
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         try:
-            # By path, since weights may lie beside the file.
-            session = onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
+            # By path, since weights may lie beside the file. A quantised model as it is written:
+            # else it is computed in integers, which round at other places, and on processors
+            # without instructions for it sums of products are cut at 16 bits.
+            run = _session(str(self.path), self.threads, as_written=self.quantised)
         except Exception:  # its errors share no root; the reference evaluator may know more
             self.engine = "onnx.reference"
             return lambda inputs: _evaluate(self._proto, inputs)
         self.engine = "onnxruntime"
-        names = [output.name for output in session.get_outputs()]
-        return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        return run
 
 
 def run_bytes(proto: Any, inputs: Arrays) -> Outputs:
     """The outputs of a model that is no file, by ONNX Runtime; raises its errors."""
+    return _session(proto.SerializeToString())(inputs)
+
+
+def _session(
+    model: str | bytes, threads: int = 0, *, as_written: bool = False
+) -> Callable[[Arrays], Outputs]:
+    """What runs ``model``, a path or its bytes, by ONNX Runtime; raises its errors.
+
+    ``as_written`` leaves out what makes other operators of those in the model.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        model, options, providers=["CPUExecutionProvider"], enable_fallback=0
     )
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 def _evaluate(proto: Any, inputs: Arrays) -> Outputs:

@@ -300,9 +300,10 @@ def _rounded(
     except Exception:  # ONNX Runtime's, which share no root: the doubt stays
         return None
     apart = compare(imported, expected, other, scales)
+    from_other = compare(imported, other, actual, scales)
     found = {}
     for name, (error, tolerance) in compare(imported, expected, actual, scales).items():
-        near = min(error, compare(imported, other, actual, scales)[name][0])
+        near = min(error, from_other[name][0])
         allowed = max(tolerance, 2 * apart[name][0])
         if apart[name][0] > AMBIGUOUS or near > allowed:
             return None

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.base import InvalidParameters
 from search_spaces.cpu.dot import DEPTH, intrinsic, lanes_of
 from search_spaces.cpu.loops import in_registers
-from search_spaces.cpu.registers import divisors
+from search_spaces.cpu.registers import divisors, register_tile
 from search_spaces.cpu.structure import Tiled, tiled
-from search_spaces.cpu.tiled import MAX_ROWS, MAX_VECTORS, TiledSpace
+from search_spaces.cpu.tiled import MAX_ROWS, MAX_VECTORS, TiledSpace, clip, powers
 from search_spaces.cpu.tiled_schedule import TiledSchedule
 from search_spaces.task import Parameters, ParameterValue, Target, Task
 
@@ -63,25 +63,23 @@ class IntegerSpace(TiledSpace):
         chosen.pop("algorithm", None)
         if nest.padding is not None and chosen["padding"] not in _places(task, nest):
             chosen["padding"] = "band"
-        tiles = [
-            (rows, vectors)
-            for rows in divisors(nest.rows, MAX_ROWS)
-            for vectors in _panels(nest, target)
-            if (rows + 1) * vectors < target.vector_registers
-        ]
-        # The most sums for what is loaded, for each of them a row or a vector of columns.
-        chosen["rows"], chosen["vectors"] = max(tiles, key=lambda t: (t[0] * t[1] / sum(t), t))
-        for name, count in (
-            ("row_tiles", nest.rows // int(chosen["rows"])),
-            ("column_tiles", nest.columns // (int(chosen["vectors"]) * lanes_of(target))),
-        ):
-            fitting = [d for d in (1, 2, 4, 8, 16, 32, 64, 128) if d < 2 * count]
-            chosen[name] = max(d for d in fitting if d <= int(chosen[name]))
+        rows, vectors = register_tile(
+            divisors(nest.rows, MAX_ROWS),
+            _panels(nest, target),
+            target.vector_registers,
+            tall=True,
+        )
+        columns = vectors * lanes_of(target)
+        chosen |= {
+            "rows": rows,
+            "vectors": vectors,
+            "row_tiles": clip(int(chosen["row_tiles"]), powers(nest.rows // rows)),
+            "column_tiles": clip(int(chosen["column_tiles"]), powers(nest.columns // columns)),
+        }
         if chosen.get("epilogue") == "chunk":
             chosen["epilogue"] = "tile"
-        steps, tile = _steps(task), int(chosen["rows"]) * int(chosen["vectors"])
-        window = chosen.get("unroll_window", False)
-        most = 1 if window else max(1, 64 // tile)
+        steps = _steps(task)
+        most = 1 if chosen.get("unroll_window", False) else max(1, 64 // (rows * vectors))
         chosen["unroll"] = max(u for u in UNROLL if steps % u == 0 and u <= most)
         return chosen
 

@@ -57,8 +57,8 @@ class TiledSpace(SearchSpace):
             "vectors": IntDistribution(1, vectors),
             "unroll": CategoricalDistribution([u for u in (1, 2, 3, 4, 5, 8) if last % u == 0]),
             "order": CategoricalDistribution(["columns", "rows"]),
-            "row_tiles": CategoricalDistribution(_powers(nest.rows)),
-            "column_tiles": CategoricalDistribution(_powers(ceil(nest.columns / lanes))),
+            "row_tiles": CategoricalDistribution(powers(nest.rows)),
+            "column_tiles": CategoricalDistribution(powers(ceil(nest.columns / lanes))),
             "parallel": CategoricalDistribution([True, False]),
             "grid": CategoricalDistribution(["rows", "columns"]),
         }
@@ -114,8 +114,8 @@ class TiledSpace(SearchSpace):
             grain_r = max(2, grain_r)
         if nest.columns % (vectors * lanes):
             grain_c = max(2, grain_c)
-        chosen["row_tiles"] = _clip(grain_r, _powers(row_tiles))
-        chosen["column_tiles"] = _clip(grain_c, _powers(column_tiles))
+        chosen["row_tiles"] = clip(grain_r, powers(row_tiles))
+        chosen["column_tiles"] = clip(grain_c, powers(column_tiles))
         if "epilogue" in options:
             chosen["epilogue"] = "tile"
             even = nest.rows % rows == 0 and nest.columns % (vectors * lanes) == 0
@@ -270,7 +270,7 @@ def _bordered(
         "rows": rows,
         "padding": "border",
         "band": max([d for d in _bands(nest) if d <= most], default=1),
-        "row_tiles": _powers(ceil(nest.rows / rows))[-1],
+        "row_tiles": powers(ceil(nest.rows / rows))[-1],
     }
     if "unroll_window" in options:
         chosen["unroll_window"] = low
@@ -314,7 +314,8 @@ def _bands(nest: Tiled) -> list[int]:
     return divisors(nest.block.axes[nest.outer[-1]].extent, MAX_BAND)
 
 
-def _powers(limit: int) -> list[int]:
+def powers(limit: int) -> list[int]:
+    """How many tiles may be one chunk of ``limit`` of them."""
     return [1 << e for e in range(0, 8) if (1 << e) < 2 * max(1, limit)]
 
 
@@ -322,5 +323,6 @@ def _floor_power(value: int) -> int:
     return 1 << max(0, int(value).bit_length() - 1)
 
 
-def _clip(value: int, options: Iterable[int]) -> int:
+def clip(value: int, options: Iterable[int]) -> int:
+    """The largest of ``options`` that is no more than ``value``."""
     return max(option for option in options if option <= value)

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autotune.frontends.onnx_rewrites.base import Rewrite, Site
+from autotune.frontends.onnx_rewrites.quantised import window_of
 
 if TYPE_CHECKING:
     import numpy as np
-
-KEPT = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,7 @@ def product(site: Site) -> Sequence[str] | None:
     rank = 0
     if site.operator == "Conv":
         rank = stored.ndim - 2
-        kept = {k: site.attribute(k) for k in KEPT if site.attribute(k) is not None}
-        total = site.emit("Conv", x, whole, **kept)
+        total = site.emit("Conv", x, whole, **window_of(site))
     else:
         total = site.emit("MatMul", x, whole.T if site.attribute("transB", 0) else whole)
     scale = data.scale.reshape(()) * weight.scale.reshape(-1)

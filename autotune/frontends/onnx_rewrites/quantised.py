@@ -150,12 +150,13 @@ def _convolution(site: Site, x: str, w: str, x_zero: str, w_zero: str) -> str:
         own = site.shape(w_zero)
         shape = (own[0], *(1,) * (rank - 1)) if own and own[0] > 1 else ()
         weight = site.emit("Sub", weight, site.cast(site.reshape(w_zero, shape), np.int32))
-    kept = {
-        name: site.attribute(name)
-        for name in ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-        if site.attribute(name) is not None
-    }
-    return site.emit("Conv", data, site.cast(weight, wide), **kept)
+    return site.emit("Conv", data, site.cast(weight, wide), **window_of(site))
+
+
+def window_of(site: Site) -> dict[str, Any]:
+    """The attributes of a convolution, for another one in its place."""
+    names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    return {name: site.attribute(name) for name in names if site.attribute(name) is not None}
 
 
 def conv_integer(site: Site) -> Sequence[str]:
