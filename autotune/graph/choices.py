@@ -18,14 +18,19 @@ LayOut = Callable[[Any], Any]
 
 
 def walk(
-    module: Any, target: Target, decide: Decide, lay_out: LayOut | None = None
+    module: Any,
+    target: Target,
+    decide: Decide,
+    lay_out: LayOut | None = None,
+    instead: GraphSpace | None = None,
 ) -> tuple[Any, Choices]:
     """``module``, laid out, with every graph space applied as ``decide`` says, and the choices.
 
-    Each space sees what the ones before it made.
+    Each space sees what the ones before it made. ``instead`` takes the place of the space of its
+    name.
     """
     made: dict[str, Mapping[str, Any]] = {}
-    spaces = graph_spaces()
+    spaces = [instead if instead and s.name == instead.name else s for s in graph_spaces()]
     for late in (False, True):
         if late and lay_out is not None:
             module = lay_out(module)
@@ -38,7 +43,11 @@ def walk(
 
 
 def choose(
-    module: Any, target: Target, choices: Choices | None = None, lay_out: LayOut | None = None
+    module: Any,
+    target: Target,
+    choices: Choices | None = None,
+    lay_out: LayOut | None = None,
+    instead: GraphSpace | None = None,
 ) -> tuple[Any, Choices]:
     """``module`` with every graph space applied, and the choices in full.
 
@@ -50,12 +59,10 @@ def choose(
         told = None if choices is None else choices.get(space.name, {})
         if told is not None and told.get("version") != space.version:
             return None
-        parameters = dict(space.default(module, target))
-        chosen = {} if told is None else told.get("parameters", {})
-        parameters.update((name, chosen[name]) for name in parameters if name in chosen)
-        return parameters
+        # What a space no longer finds it passes over; what it only allows is no default.
+        return {**space.default(module, target), **({} if told is None else told["parameters"])}
 
-    return walk(module, target, decide, lay_out)
+    return walk(module, target, decide, lay_out, instead)
 
 
 def check_choices(choices: Choices, source: str) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax, te, tirx
+from tvm import relax
 
-from autotune.graph.sums import convolution, product, wide_times
-from search_spaces.cpu.dot import DEPTH, lanes_of
-from search_spaces.graph.expressions import array, dtype_of, is_constant, shape_of
+from autotune.graph.narrow import filled, summed
+from search_spaces.cpu.dot import INTEGER
+from search_spaces.graph.expressions import array, dtype_of, is_constant
 from search_spaces.graph.grouping import apart
+from search_spaces.graph.products import dense
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
 from search_spaces.task import Target
 
@@ -55,7 +56,7 @@ def integers(module: tvm.IRModule, target: Target) -> tvm.IRModule:
 
     Sums in float64 that float32 holds exactly are computed in that.
     """
-    graph = Graph(module)
+    graph, lanes = Graph(module), INTEGER.lanes(target)
     rewrites: dict[Any, Rewrite] = {}
     for var in graph.values:
         call = graph.call(var, "nn.conv2d", "matmul")
@@ -64,8 +65,8 @@ def integers(module: tvm.IRModule, target: Target) -> tvm.IRModule:
         data, weight = _whole(graph, call.args[0]), array(call.args[1])
         if data is None or not np.array_equal(weight, np.clip(np.rint(weight), -128, 127)):
             continue
-        if weight.shape[-1] >= (lanes_of(target) or math.inf) and _dense(call):
-            rewrites |= _as_integers(graph, var, call, data, weight, lanes_of(target))
+        if weight.shape[-1] >= (lanes or math.inf) and dense(call):
+            rewrites |= _as_integers(graph, var, call, data, weight, lanes)
         elif dtype_of(var) == "float64" and _largest(call, data, weight) < EXACT:
             rewrites[var] = _as_floats(call, data, weight)
     for var in graph.values:
@@ -111,15 +112,6 @@ def _whole(graph: Graph, expr: Any) -> _Whole | None:
     return None
 
 
-def _dense(call: Any) -> bool:
-    """Whether each result is a sum over all channels, in a layout that we have kernels for."""
-    shape = shape_of(call.args[1]) or []
-    if call.op.name == "relax.matmul":
-        return len(shape) == 2 and len(shape_of(call.args[0]) or []) > 1
-    a = call.attrs
-    return int(a.groups) == 1 and (a.data_layout, a.kernel_layout) == ("NHWC", "HWIO")
-
-
 def _largest(call: Any, data: _Whole, weight: np.ndarray) -> float:
     """The largest magnitude that a partial sum may have."""
     summed = 0 if call.op.name == "relax.matmul" else (0, 1, 2)
@@ -155,9 +147,7 @@ def _as_integers(
     added = -point * weight.astype(np.int64).reshape(-1, columns).sum(axis=0)
     if bias is not None:
         added = added + bias[1].astype(np.int64)
-    filled = [(0, 0)] * weight.ndim
-    filled[-2:] = (0, -weight.shape[-2] % DEPTH), (0, -columns % lanes)
-    kernel = relax.const(np.pad(weight.astype(np.int8), filled))
+    kernel = filled(weight.astype(np.int8), INTEGER, lanes)
     dtype = dtype_of(var)
 
     def rewrite(emit: Emit, see: See) -> Any:
@@ -165,62 +155,9 @@ def _as_integers(
         if data.signed:
             wide = relax.op.add(relax.op.astype(x, "int16"), relax.const(128, "int16"))
             x = emit(relax.op.astype(emit(wide), "uint8"))
-        total = emit(_call(emit.builder, call, x, kernel, point, columns))
+        total = emit(summed(emit.builder, call, x, kernel, columns, INTEGER, point))
         if added.any():
             total = emit(relax.op.add(total, relax.const(added.astype(np.int32))))
         return relax.op.astype(total, dtype)
 
     return {var if bias is None else bias[0]: rewrite}
-
-
-def _call(builder: Any, call: Any, x: Any, kernel: Any, point: int, kept: int) -> Any:
-    if call.op.name == "relax.matmul":
-        return builder.call_te(_product, x, kernel, kept=kept, primfunc_name_hint="integer_matmul")
-    a = call.attrs
-    return builder.call_te(
-        _convolution,
-        x,
-        kernel,
-        strides=tuple(int(s) for s in a.strides),
-        pads=tuple(int(p) for p in a.padding),
-        dilation=tuple(int(d) for d in a.dilation),
-        point=point,
-        kept=kept,
-        primfunc_name_hint="integer_conv2d",
-    )
-
-
-def _product(data: te.Tensor, weight: te.Tensor, kept: int) -> te.Tensor:
-    """Rows of ``data`` (uint8) by ``weight`` (int8), [K, N]; K filled up to what is multiplied."""
-    depth = int(weight.shape[0])
-    *rows, given = (int(v) for v in data.shape)
-    if given < depth:
-        source = data
-        data = te.compute(
-            (*rows, depth),
-            lambda *i: tirx.if_then_else(
-                i[-1] < given, source[(*i[:-1], i[-1])], tirx.const(0, "uint8")
-            ),
-            name="pad",
-        )
-    return product(data, weight, kept, wide_times, "integer_matmul")
-
-
-def _convolution(
-    data: te.Tensor,
-    kernel: te.Tensor,
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    point: int,
-    kept: int,
-) -> te.Tensor:
-    """A convolution of uint8, channels last, by int8; beyond the image is ``point``.
-
-    Kernels of channels that are only filled up are zero: any number will do there.
-    """
-    cut = None if kept == int(kernel.shape[3]) else kept
-    beyond = tirx.const(point, "uint8")
-    return convolution(
-        data, kernel, strides, pads, dilation, 1, cut, wide_times, beyond, "integer_conv"
-    )

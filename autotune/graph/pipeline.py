@@ -12,6 +12,7 @@ from autotune.frontends.base import ImportedModel
 from autotune.graph import legalize
 from autotune.graph.choices import choose
 from autotune.graph.constants import fold_constants
+from autotune.graph.halves import halves
 from autotune.graph.integers import integers
 from autotune.graph.layout import channels_last
 from autotune.graph.matmul import drop_reshapes
@@ -100,7 +101,7 @@ def lay_out(module: tvm.IRModule) -> tvm.IRModule:
 
 def fuse(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     """From operators, laid out, to fused functions."""
-    operators = filled(integers(module, target))
+    operators = filled(halves(integers(module, target), target))
     legal = T.AnnotateTIROpPattern()(T.LegalizeOps(legalize.table(target))(operators))
     legal = kept(operators, legal)
     groups = fused_names(legal, T.FuseOps()(legal))

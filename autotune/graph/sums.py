@@ -16,11 +16,6 @@ def times(one: Any, other: Any) -> Any:
     return one * other
 
 
-def wide_times(one: Any, other: Any) -> Any:
-    """Their product as a 32-bit integer."""
-    return one.astype("int32") * other.astype("int32")
-
-
 def product(
     data: te.Tensor, weight: te.Tensor, kept: int, term: Term = times, name: str = "matmul"
 ) -> te.Tensor:

@@ -12,7 +12,7 @@ from autotune.measure.data import Array, inputs_of, make_inputs, outputs_of
 from autotune.measure.guard import Allocate, Buffer, Guarded
 from autotune.measure.kernel import Kernel
 from autotune.measure.reference import Draw
-from autotune.measure.verify import Comparison, compare, tolerance_of
+from autotune.measure.verify import Comparison, compare_outputs, tolerance_of
 from search_spaces.task import Task
 
 _MORE_RUNS = 3
@@ -167,7 +167,8 @@ def _runs(
         if fault:
             return _wrong(draws, fault), bits, first
         bits = found
-    found_right = compare([r.array for r in results], given.expected, draws.tolerance)
+    arrays = [r.array for r in results]
+    found_right = compare_outputs(draws.task.workload, arrays, given.expected, draws.tolerance)
     return found_right, bits, first
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
+from search_spaces.cpu.dot import BFLOAT16
 from search_spaces.cpu.recurrent import Recurrent, recurrent_of
 from search_spaces.task import TensorType, Workload, digest_of
 
@@ -35,6 +38,19 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or "float" in dtype.name
 
 
+def holds_bfloat16(workload: Workload) -> bool:
+    """Whether its 16-bit integers are the bits of bfloat16 numbers (``autotune.graph.halves``)."""
+    return any(block.name.startswith(BFLOAT16.kind) for block in workload.blocks)
+
+
+def as_numbers(workload: Workload, arrays: Sequence[Array]) -> list[Array]:
+    """``arrays`` with the bits of bfloat16 numbers seen as such."""
+    if not holds_bfloat16(workload):
+        return list(arrays)
+    short = numpy_dtype("bfloat16")
+    return [one.view(short) if one.dtype == np.uint16 else one for one in arrays]
+
+
 def inputs_of(workload: Workload) -> tuple[TensorType, ...]:
     """The arguments that are read, in order."""
     return workload.arguments[: len(workload.arguments) - workload.outputs]
@@ -54,7 +70,11 @@ def make_inputs(workload: Workload, variant: Variant, seed: int = 0) -> list[Arr
     """
     rng = np.random.default_rng([seed, int(digest_of([workload.key, variant])[:8], 16)])
     smallest = min((e for t in inputs_of(workload) for e in t.shape), default=1)
-    made = [_random(t, variant, rng, min(2, max(1, smallest))) for t in inputs_of(workload)]
+    kinds = inputs_of(workload)
+    if holds_bfloat16(workload):
+        kinds = tuple(replace(t, dtype="bfloat16") if t.dtype == "uint16" else t for t in kinds)
+    made = [_random(t, variant, rng, min(2, max(1, smallest))) for t in kinds]
+    made = [a.view(numpy_dtype(t.dtype)) for a, t in zip(made, inputs_of(workload), strict=True)]
     found = recurrent_of(workload)
     if found is not None:
         _tame(made, found, variant, rng)

@@ -25,7 +25,7 @@ from autotune.measure.data import (
     poison,
 )
 from autotune.measure.precision import Precision, has_steps, in_float64
-from autotune.measure.verify import compare, tolerance_of
+from autotune.measure.verify import compare_outputs, tolerance_of
 from search_spaces.task import Target, Task
 
 EXTRA_SECONDS = 2.0
@@ -125,8 +125,8 @@ class _Programs:
             return self.outputs(draw, "as written"), "as written"
         outputs = self.outputs(draw, "float64")
         if self._steps:
-            written = self.outputs(draw, "as written")
-            if not compare(written, outputs, tolerance_of(self._task.workload)).right:
+            written, work = self.outputs(draw, "as written"), self._task.workload
+            if not compare_outputs(work, written, outputs, tolerance_of(work)).right:
                 return written, "as written"
         return outputs, "float64"
 
@@ -137,7 +137,8 @@ class _Programs:
         if self._high is None:
             return True
         written = self.outputs(draw, "as written")
-        return compare(written, outputs, tolerance_of(self._task.workload) / 4).right
+        work = self._task.workload
+        return compare_outputs(work, written, outputs, tolerance_of(work) / 4).right
 
     def outputs(self, draw: Draw, precision: Precision) -> list[Array]:
         """Run on ``draw``; the outputs are of the workload's own types."""

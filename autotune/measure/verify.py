@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from autotune.measure.data import Array, inputs_of, is_float, numpy_dtype
+from autotune.measure.data import (
+    Array,
+    as_numbers,
+    holds_bfloat16,
+    inputs_of,
+    is_float,
+    numpy_dtype,
+    outputs_of,
+)
 from search_spaces.cpu.recurrent import recurrent_of
 from search_spaces.task import Workload
 
@@ -61,9 +69,14 @@ def reduction_length(workload: Workload) -> int:
 def tolerance_of(workload: Workload) -> float:
     """The scaled error that is tolerated: ``FACTOR`` * eps * sqrt(reduction length).
 
-    eps is that of the coarsest float among the arguments; 0.0 where there is none.
+    eps is that of the coarsest float among the arguments; 0.0 where there is none. Sums of
+    bfloat16 numbers are in float32: of such numbers only the results are rounded, once.
     """
     floats = {t.dtype for t in workload.arguments if is_float(numpy_dtype(t.dtype))}
+    if holds_bfloat16(workload):
+        short = any(t.dtype == "uint16" for t in outputs_of(workload))
+        summed = FACTOR * _eps("float32") * math.sqrt(reduction_length(workload))
+        return summed + short * _eps("bfloat16")
     if not floats:
         return 0.0
     return FACTOR * max(map(_eps, floats)) * math.sqrt(reduction_length(workload))
@@ -76,6 +89,13 @@ def _eps(name: str) -> float:
     import ml_dtypes
 
     return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
+
+
+def compare_outputs(
+    workload: Workload, got: Sequence[Array], expected: Sequence[Array], tolerance: float
+) -> Comparison:
+    """As ``compare``, for outputs of ``workload``: bits of floats are compared as these."""
+    return compare(as_numbers(workload, got), as_numbers(workload, expected), tolerance)
 
 
 def compare(got: Sequence[Array], expected: Sequence[Array], tolerance: float) -> Comparison:

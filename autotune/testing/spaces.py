@@ -26,7 +26,7 @@ import pytest
 from autotune.measure.data import Array, make_inputs, outputs_of, poison
 from autotune.measure.kernel import build_kernel
 from autotune.measure.reference import compute_reference
-from autotune.measure.verify import Comparison, compare, tolerance_of
+from autotune.measure.verify import Comparison, compare_outputs, tolerance_of
 from autotune.target import native
 from autotune.testing.tasks import small_tasks
 from search_spaces.base import InvalidParameters, SearchSpace
@@ -92,7 +92,7 @@ class Judge:
             same = given.tobytes() == guarded.array.tobytes()
             assert same, f"{work.name} writes to its input {position}"
         found = [guarded.array for guarded in arrays[len(self.inputs) :]]
-        return compare(found, self.expected, tolerance_of(work))
+        return compare_outputs(work, found, self.expected, tolerance_of(work))
 
     def accept(self, candidate: Candidate) -> None:
         """Assert that ``candidate`` computes the function. Raises ``InvalidParameters``, too."""

@@ -59,6 +59,7 @@ class TiledSchedule:
             chunk, inner = self._tile_apart(anchor, output)
         else:
             chunk, inner = self._tile_output(output)
+        self.chunk = chunk
         sch.compute_at(anchor, inner, preserve_unit_loops=True)
         self._tile_anchor(anchor)
         if padding is not None:

@@ -144,10 +144,14 @@ def apart(graph: Graph, var: Any) -> Rewrite:
     """The rewrite that keeps whatever reads ``var`` out of the kernel that computes it."""
 
     def rewrite(emit: Emit, see: See) -> Any:
-        made = emit(see(graph.values[var]))
-        return relax.op.call_pure_packed(_APART, made, ty_args=made.ty)
+        return kept_apart(emit(see(graph.values[var])))
 
     return rewrite
+
+
+def kept_apart(made: Any) -> Any:
+    """``made``, a variable, for whoever shall not be in the kernel that computes it."""
+    return relax.op.call_pure_packed(_APART, made, ty_args=made.ty)
 
 
 def joined(module: tvm.IRModule) -> tvm.IRModule:

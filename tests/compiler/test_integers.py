@@ -22,15 +22,15 @@ from autotune.graph.pipeline import optimise
 from autotune.steps import best_schedules
 from autotune.target import named, native
 from search_spaces.base import SearchSpace
-from search_spaces.cpu.dot import lanes_of
-from search_spaces.cpu.integer import IntegerSpace
+from search_spaces.cpu.dot import INTEGER
+from search_spaces.cpu.dots import IntegerSpace
 from search_spaces.registry import default_candidate
 from search_spaces.scheduling import schedule
 from search_spaces.task import Target, Task
 from tests.compiler.our_spaces import THREADS, OurSpace
 
 needs_dots = pytest.mark.skipif(
-    not lanes_of(native(1)), reason="this CPU has neither AVX-512 VNNI nor AVX-VNNI"
+    not INTEGER.lanes(native(1)), reason="this CPU has neither AVX-512 VNNI nor AVX-VNNI"
 )
 
 
@@ -161,7 +161,7 @@ def test_a_quantised_model_is_right_to_the_step(name: str, kind: str, tmp_path: 
     assert np.abs(got - right).max() <= 0.4 * 1.001
     # A sum at the edge of two steps may be rounded either way, but there are few of them.
     assert np.mean(np.abs(got - right) > 0.2) < 0.01
-    assert bool(with_dots(fused)) is (dense and bool(lanes_of(fused.target)))
+    assert bool(with_dots(fused)) is (dense and bool(INTEGER.lanes(fused.target)))
 
 
 @needs_dots
@@ -174,7 +174,7 @@ def test_vectors_of_256_bits_are_right_too(tmp_path: Path) -> None:
     ))  # fmt: skip
     path = CASES["3x3"][0](tmp_path / "m.onnx", "uint8")
     fused, found, expected = compiled(path, narrow)
-    assert lanes_of(narrow) == 8 and with_dots(fused)
+    assert INTEGER.lanes(narrow) == 8 and with_dots(fused)
     for name in expected:
         assert np.mean(np.abs(found[name] - expected[name]) > 0.2) < 0.01
 
@@ -183,7 +183,7 @@ def test_a_target_without_the_instruction_never_sees_it(tmp_path: Path) -> None:
     path = CASES["3x3"][0](tmp_path / "m.onnx", "uint8")
     for target in (named("x86-64-v3"), named("aarch64")):
         fused = optimise(import_model(path, {}), target)
-        assert not lanes_of(target)
+        assert not INTEGER.lanes(target)
         assert not any(t.workload.name.startswith("integer") for t in fused.tasks)
         assert any(t.workload.name.startswith("conv2d") for t in fused.tasks)
 

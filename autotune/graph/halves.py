@@ -1,0 +1,139 @@
+"""Sums of products of bfloat16 numbers: with an instruction for them where the target has one.
+
+They are found as what they are in the graph, sums of floats that were bfloat16 before or are such
+numbers: whoever wrote that model, or chose that precision (``search_spaces.graph.precision``).
+Their bits are then held in integers of 16 bits, which is what the instruction is given
+(``search_spaces.cpu.dot``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tvm
+from tvm import te, tirx, topi
+
+from autotune.graph.narrow import filled, summed
+from search_spaces.cpu.dot import BFLOAT16
+from search_spaces.graph.expressions import array, dtype_of
+from search_spaces.graph.grouping import kept_apart
+from search_spaces.graph.products import VIEWS, sum_of_products, view_of, viewed
+from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
+from search_spaces.task import Target
+
+SHORT, WIDE = "bfloat16", "float32"
+
+
+def halves(module: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """``module``, laid out, with sums of bfloat16 numbers computed as such where that pays.
+
+    Where floats become such numbers a kernel ends: half the bytes are written.
+    """
+    lanes = BFLOAT16.lanes(target)
+    graph = Graph(module)
+    rewrites: dict[Any, Rewrite] = {}
+    for var in graph.values if lanes else ():
+        call = sum_of_products(graph, var)
+        if call is None or dtype_of(var) != WIDE:
+            continue
+        data, weight = _stored(graph, call.args[0]), array(call.args[1])
+        if data is None or weight.shape[-1] < lanes:
+            continue
+        short = weight.astype(ml_dtypes.bfloat16)
+        if np.array_equal(short.astype(np.float32), weight):
+            kernel = filled(short.view(np.uint16), BFLOAT16, lanes)
+            rewrites[var] = _as_halves(call, data, kernel)
+    if not rewrites or not _only_stored(graph):
+        return module
+    for var in graph.values:
+        cast = graph.call(var, "astype")
+        if cast is not None and dtype_of(var) == SHORT:
+            rewrites[var] = _cut(_rounded(cast))
+        elif cast is not None and dtype_of(cast.args[0]) == SHORT:
+            rewrites[var] = _widened(cast)
+    return rewritten(module, rewrites)
+
+
+def _only_stored(graph: Graph) -> bool:
+    """Whether nothing is done to bfloat16 numbers but that they are made of floats, moved, and made
+    floats again: then any 16 bits will do."""
+    if any(dtype_of(expr) == SHORT for expr in (*graph.results, *_inputs(graph))):
+        return False
+    for var, value in graph.values.items():
+        reads = getattr(value, "args", ())
+        tuples = [field for arg in reads for field in getattr(arg, "fields", ())]
+        short = dtype_of(var) == SHORT or any(dtype_of(e) == SHORT for e in (*reads, *tuples))
+        if short and graph.operator(var) not in ("astype", "concat", *VIEWS):
+            return False
+        if graph.operator(var) == "astype" and short:
+            (source,) = reads
+            if {dtype_of(var), dtype_of(source)} != {SHORT, WIDE}:
+                return False
+    return True
+
+
+def _inputs(graph: Graph) -> list[Any]:
+    return [var for var in graph.users if var not in graph.values]
+
+
+def _stored(graph: Graph, expr: Any) -> tuple[Any, list[Any]] | None:
+    """The bfloat16 numbers that ``expr`` is, and how they are seen; None where it is none such."""
+    expr, after = viewed(graph, expr)
+    cast = graph.call(expr, "astype")
+    if cast is None or dtype_of(cast.args[0]) != SHORT:
+        return None
+    return cast.args[0], after
+
+
+def _as_halves(call: Any, data: tuple[Any, list[Any]], kernel: np.ndarray) -> Rewrite:
+    columns = int(call.args[1].ty.shape.values[-1])
+
+    def rewrite(emit: Emit, see: See) -> Any:
+        x = view_of(emit, see(data[0]), data[1])
+        return summed(emit.builder, call, x, kernel, columns, BFLOAT16)
+
+    return rewrite
+
+
+def _rounded(cast: Any) -> Rewrite:
+    def rewrite(emit: Emit, see: See) -> Any:
+        return emit.builder.call_te(rounded, see(cast.args[0]), primfunc_name_hint="bfloat16")
+
+    return rewrite
+
+
+def _widened(cast: Any) -> Rewrite:
+    def rewrite(emit: Emit, see: See) -> Any:
+        return emit.builder.call_te(widened, see(cast.args[0]), primfunc_name_hint="float32")
+
+    return rewrite
+
+
+def _cut(make: Rewrite) -> Rewrite:
+    return lambda emit, see: kept_apart(emit(make(emit, see)))
+
+
+def rounded(x: te.Tensor) -> te.Tensor:
+    """The bits of the bfloat16 next to each float32, the even one of two that are as near."""
+
+    def bits(*index: Any) -> Any:
+        value = x[index]
+        given = tirx.reinterpret("uint32", value)
+        odd = (given >> tirx.const(16, "uint32")) & tirx.const(1, "uint32")
+        upper = (given + odd + tirx.const(0x7FFF, "uint32")) >> tirx.const(16, "uint32")
+        nan = tirx.const(0x7FC0, "uint32")
+        return tirx.Select(tirx.isnan(value), nan, upper).astype("uint16")
+
+    return te.compute(x.shape, bits, name="bfloat16_round", tag=topi.tag.ELEMWISE)
+
+
+def widened(x: te.Tensor) -> te.Tensor:
+    """The float32 of each bfloat16, by its bits."""
+    return te.compute(
+        x.shape,
+        lambda *i: BFLOAT16.widen(x[i]),
+        name="bfloat16_widen",
+        tag=topi.tag.ELEMWISE,
+    )
