@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from autotune.graphs import GraphOutcome
     from autotune.measure.runners import RunnerFactory
     from autotune.measure.tracker import Device
+    from autotune.precision.evaluation import Evaluate
     from autotune.search.models import CostModelFactory
     from autotune.search.progress import Progress, SearchSummary
     from autotune.search.samplers import SamplerFactory
@@ -80,6 +81,10 @@ def tune(
     transfer: bool = True,
     until: str | None = None,
     graph: bool = False,
+    accuracy_budget: str | float | None = None,
+    calibration: str | Path | None = None,
+    evaluate: str | Evaluate | None = None,
+    precisions: Sequence[str] = (),
     cost_model: str | CostModelFactory | None = None,
     runner: str | RunnerFactory | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -111,8 +116,17 @@ def tune(
     times as fast). The tasks together have to be as fast, and then the whole model, which is built
     and timed here, beside the engine (on a device only the tasks count). With ``graph`` the graph
     of the model is searched first, and its winner confirmed against the default graph in the end;
-    the database remembers it, and later calls use it. ``progress`` is called after each
-    measurement, ``status`` with a line before each long step.
+    the database remembers it, and later calls use it.
+
+    With ``accuracy_budget`` sums of products may be computed in ``precisions`` ("bfloat16",
+    "bfloat16x3", "int8"; all that the target is faster in by default), as long as the model loses
+    no more than that: a number is the relative L2 error of every output, "abs:0.05" and
+    "cosine:0.999" are other forms, and with ``evaluate`` it is what may be lost of the value of
+    that function (or "module:function"), which is given what runs the model and returns a number,
+    the greater the better. ``calibration`` is an .npz file with samples of each input, of which
+    some are held back for the result; int8 needs them, and without them inputs are random. What is
+    chosen is compared with float32 in the end, which stays where it is as fast. ``progress`` is
+    called after each measurement, ``status`` with a line before each long step.
 
     Raises a ``UserError`` with a sentence that says what to do. An interruption during the search
     (``KeyboardInterrupt``) is no error: ``result.search.stopped`` is then "interrupted".
@@ -120,9 +134,11 @@ def tune(
     from autotune.artifact.sizes import names_of
     from autotune.database import check_timing, open_database
     from autotune.goal import Goal, WholeModel
-    from autotune.graphs import confirmed, even, kept_choices, search_graph
+    from autotune.graphs import confirmed, even, in_precision, kept_choices, search_graph
     from autotune.measure.runners import LOCAL, make_runner, runner_choice
     from autotune.measure.timing import CACHES, TimingPlan
+    from autotune.precision.agreement import in_full
+    from autotune.precision.asked import asked
     from autotune.search.budget import Budget
     from autotune.search.models import make_model, unguided
     from autotune.search.plan import plan
@@ -142,8 +158,11 @@ def tune(
         make_model(cost_model, seed)  # what it refuses is to be known before anything is begun
     measuring = runner_choice(runner, device)
     sizes = each_size(input_shapes)
-    if len(sizes) > 1 and (graph or until is not None):
-        raise InputError("--graph and --until are for one size: give --input a single one")
+    if len(sizes) > 1 and (graph or until is not None or accuracy_budget is not None):
+        raise InputError(
+            "--graph, --until and --accuracy-budget are for one size: give --input a single one"
+        )
+    accuracy = asked(accuracy_budget, evaluate, calibration, precisions)
     goal = None if until is None else Goal.parse(until)
     source = source_of(model, example_inputs)
     if goal is not None and goal.engine and not is_onnx(source):
@@ -169,15 +188,17 @@ def tune(
             raise TargetError(
                 "a device that is measured over the network needs a name at its tracker: use --key"
             )
-        if graph:
-            raise InputError("--graph compares whole models on this machine: it needs no --rpc")
+        if graph or accuracy is not None:
+            asks = "--graph" if graph else "--accuracy-budget"
+            raise InputError(f"{asks} compares whole models on this machine: it needs no --rpc")
     elif resolved.device:
         raise TargetError(
             f"the target is the device {resolved.device!r}: say with --rpc HOST:PORT where the "
             "tracker is that knows it"
         )
     here = ray is None and measuring.name == LOCAL
-    if here or (ray is not None and (graph or goal is not None)):  # its hosts answer for themselves
+    whole = graph or goal is not None or accuracy is not None
+    if here or (ray is not None and whole):  # its hosts answer for themselves
         check_measurable(resolved)
     if output is not None:
         from autotune.artifact.output import check_output
@@ -198,7 +219,14 @@ def tune(
         made = RayRunner(resolved, ray, plan=plan_of_timing, cores=cores, status=status)
     with made as measurer:
         several = [
-            prepared(source, one, resolved, status, lambda m: kept_choices(database, m, resolved))
+            prepared(
+                source,
+                one,
+                resolved,
+                status,
+                # Shorter numbers are for who asks for them, each time.
+                lambda m: in_full(kept_choices(database, m, resolved)),
+            )
             for one in sizes
         ]
         if len(several) > 1:
@@ -220,17 +248,21 @@ def tune(
             cache=cache,
             transfer=transfer,
         )
-        choice = None
+        choice, keeper, precision = None, None, None
+        if accuracy is not None:
+            keeper, precision = accuracy.planned(imported, resolved, seed, status)
+        if precision is not None and not graph:
+            choice = in_precision(imported, resolved, precision)
         if graph:
             with open_database(database) as opened:
                 spent, looks = (
                     math.inf if most is None else GRAPH_SHARE * most for most in (seconds, trials)
                 )
                 choice = search_graph(
-                    imported, resolved, measurer, opened, settings, status, spent, looks
+                    imported, resolved, measurer, opened, settings, status, spent, looks, precision
                 )
-            if choice is not None:
-                fused = choice.winner.fused
+        if choice is not None:
+            fused = choice.winner.fused
         tasks = together([replace(ready, fused=fused), *several[1:]])
         tunable = [task for task in tasks if schedulable(task, resolved)]
         untunable = tuple(t.workload.name for t in tasks if t not in tunable)
@@ -269,6 +301,9 @@ def tune(
             outcome = None
             if choice is not None and summary.stopped != "interrupted":
                 even(choice, measurer, opened, settings, status)
+                if keeper is not None:
+                    choice = keeper.held(choice, opened)
+            if choice is not None and summary.stopped != "interrupted":
                 outcome = confirmed(choice, opened, sample_inputs(imported, seed), status)
                 fused = outcome.fused
     compiled: CompileResult | CompiledSizes | None = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from autotune.search.graph import GraphTrial
     from autotune.search.settings import SearchSettings
     from search_spaces.graph.base import Choices
+    from search_spaces.graph.precision import PrecisionSpace
     from tuning_db.database import TuningDatabase
 
 SAID_EVERY = 10.0
@@ -101,15 +102,18 @@ def search_graph(
     status: Status | None = None,
     seconds: float = math.inf,
     trials: float = math.inf,
+    precision: PrecisionSpace | None = None,
 ) -> GraphChoice | None:
     """Look for a graph of ``imported`` that is faster than the default one, by its tasks.
 
     For about ``seconds``, and ``trials`` candidates besides those of the default graph, at most.
+    ``precision`` is what may be shorter than float32, and is in all of it where nothing else is
+    chosen; the default graph is in float32.
     None where there is nothing to choose, or nothing to compare with the default graph, which
     nothing promises to be faster than and which is the plain one.
     """
     from autotune.graph.pipeline import fused, lay_out, simplified
-    from autotune.search.graph import WORTH_IT, GraphSearch, Prices
+    from autotune.search.graph import FINALISTS, WORTH_IT, GraphSearch, Prices
     from search_spaces.registry import schedulable
 
     tell(status, "searching the graph")
@@ -121,6 +125,7 @@ def search_graph(
         prices,
         settings.seed,
         lay_out,
+        precision,
     )
     begun = time.monotonic()
     last = begun
@@ -154,8 +159,24 @@ def search_graph(
         tell(status, f"{looked}: {promised}")
     else:
         tell(status, f"{looked}: the default one is the best")
-    choice = GraphChoice(tuple(finalists), base, search.plain())
+    full = search.full() if precision is not None else base
+    if full is not base and len(finalists) < FINALISTS:
+        finalists.append(base)
+    choice = GraphChoice(tuple(finalists), full, search.plain())
     return choice if choice.others else None
+
+
+def in_precision(imported: ImportedModel, target: Target, precision: PrecisionSpace) -> GraphChoice:
+    """The default graph in ``precision`` beside the same in float32; no search is made for it."""
+    from autotune.graph.choices import choose
+    from autotune.graph.pipeline import fused, lay_out, simplified
+    from autotune.search.graph import GraphTrial
+
+    def trial(space: PrecisionSpace | None, changed: str) -> GraphTrial:
+        module, made = choose(simplified(imported, target), target, None, lay_out, space)
+        return GraphTrial(made, math.nan, fused(imported, target, module, made), changed)
+
+    return GraphChoice((trial(precision, precision.name),), trial(None, ""))
 
 
 def even(

@@ -61,6 +61,7 @@ class LockedSpace(_Part):
 
     version: int
     parameters: dict[str, bool | int | float | str]
+    accuracy: dict[str, bool | int | float | str] = {}
 
 
 class Lock(_Part):
@@ -80,7 +81,10 @@ class Lock(_Part):
     @property
     def graph(self) -> dict[str, dict[str, Any]]:
         """The choices for the graph, as it takes them."""
-        return {name: space.model_dump() for name, space in self.spaces.items()}
+        return {
+            name: space.model_dump(exclude=None if space.accuracy else {"accuracy"})
+            for name, space in self.spaces.items()
+        }
 
     @property
     def schedules(self) -> dict[str, ChosenSchedule]:

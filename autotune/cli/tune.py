@@ -24,6 +24,7 @@ from autotune.cli.options import (
 from autotune.cli.progress import clock, reporter
 from autotune.durations import milliseconds
 from autotune.errors import InputError
+from autotune.precision.told import told
 from autotune.shares import shares_text
 
 if TYPE_CHECKING:
@@ -123,6 +124,34 @@ def tune(
     graph: Annotated[
         bool, typer.Option("--graph", help="Search the graph of the model as well.")
     ] = False,
+    accuracy_budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ERROR",
+            help="Allow shorter numbers that lose no more: 0.01 (relative error of every output), "
+            "abs:0.05 or cosine:0.999.",
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="Samples of the inputs, by name; int8 needs them."),
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            "--eval",
+            metavar="MODULE:FUNCTION",
+            help="What the budget is of: a function of what runs the model, greater is better.",
+        ),
+    ] = None,
+    precisions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME...]",
+            help="bfloat16, bfloat16x3, int8.",
+            show_default="what the target is faster in",
+        ),
+    ] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -151,6 +180,10 @@ def tune(
                 until=until,
                 transfer=transfer,
                 graph=graph,
+                accuracy_budget=accuracy_budget,
+                calibration=calibration,
+                evaluate=evaluate,
+                precisions=precisions.split(",") if precisions else (),
                 progress=told.progress,
                 status=told.status,
             )
@@ -222,6 +255,7 @@ def _graph(outcome: GraphOutcome) -> dict[str, Any]:
         "times_as_fast": outcome.times_as_fast,
         "changed": outcome.changed,
         "choices": outcome.choices,
+        "precision": told(outcome.choices),
     }
 
 
@@ -240,5 +274,7 @@ def _print(result: TuneResult, quiet: bool) -> None:
         print(f"time by search space: {shares_text(search.shares)}")
     if search.drift.warning:
         say(search.drift.warning)
+    if result.graph is not None and (line := told(result.graph.choices)):
+        print(line)
     if result.compiled is not None:
         print(f"{result.compiled.output}: {result.compiled.summary}")

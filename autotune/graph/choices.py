@@ -62,7 +62,9 @@ def choose(
         # What a space no longer finds it passes over; what it only allows is no default.
         return {**space.default(module, target), **({} if told is None else told["parameters"])}
 
-    return walk(module, target, decide, lay_out, instead)
+    module, made = walk(module, target, decide, lay_out, instead)
+    # What else is known of a choice (what its precision loses) stays with it.
+    return module, {name: {**(choices or {}).get(name, {}), **told} for name, told in made.items()}
 
 
 def check_choices(choices: Choices, source: str) -> None:

@@ -67,10 +67,9 @@ def _only_stored(graph: Graph) -> bool:
         short = dtype_of(var) == SHORT or any(dtype_of(e) == SHORT for e in (*reads, *tuples))
         if short and graph.operator(var) not in ("astype", "concat", *VIEWS):
             return False
-        if graph.operator(var) == "astype" and short:
-            (source,) = reads
-            if {dtype_of(var), dtype_of(source)} != {SHORT, WIDE}:
-                return False
+        between = {dtype_of(var), *map(dtype_of, reads)}
+        if short and graph.operator(var) == "astype" and between != {SHORT, WIDE}:
+            return False
     return True
 
 

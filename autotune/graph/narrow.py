@@ -40,7 +40,7 @@ def summed(
 
     def conv2d(data: te.Tensor, weight: te.Tensor) -> te.Tensor:
         strides, pads, dilation = (
-            tuple(int(v) for v in values) for values in (a.strides, a.padding, a.dilation)
+            [int(v) for v in values] for values in (a.strides, a.padding, a.dilation)
         )
         cut = None if kept == kernel.shape[3] else kept
         return convolution(data, weight, strides, pads, dilation, 1, cut, term, zero, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm import te, tirx, topi
@@ -40,9 +40,9 @@ def _cropped(full: te.Tensor, kept: int) -> te.Tensor:
 def convolution(
     data: te.Tensor,
     kernel: te.Tensor,
-    strides: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    dilation: tuple[int, int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
     groups: int,
     kept: int | None,
     term: Term = times,
@@ -62,7 +62,7 @@ def convolution(
     if any(pads) or given < channels:
         after = [0, pads[2], pads[3], channels - given]
         data = topi.nn.pad(data, [0, pads[0], pads[1], 0], after, beyond, name="pad")
-    if (kh, kw) == (1, 1) and strides != (1, 1) and not any(pads):
+    if (kh, kw) == (1, 1) and tuple(strides) != (1, 1) and not any(pads):
         # What a strided 1x1 convolution reads, side by side, makes it a product of matrices: its
         # weights are read once for all pixels, not once for each row of them.
         sh, sw = strides

@@ -88,6 +88,19 @@ def measure_peaks(target: Target) -> dict[str, float]:
     return peaks
 
 
+def vector_peaks(target: Target) -> dict[str, float]:
+    """By dtype, as ``measure_peaks``: of float32, and of numbers with a dot product of vectors.
+
+    Whatever instructions on tiles there are besides. Raises ``TargetError``.
+    """
+    peaks = {"float32": chains(target, "float32")}
+    for dtype, known in DOTS.items():
+        found = next((dot for dot in known if dot.feature in target.features), None)
+        if found is not None:
+            peaks[dtype] = dot_products(target, found)
+    return peaks
+
+
 def chains(target: Target, dtype: str) -> float:
     """Of multiply-adds of ``dtype``. Raises ``TargetError``."""
     import numpy as np

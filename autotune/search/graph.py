@@ -27,6 +27,7 @@ from autotune.search.samplers import quiet_study
 from autotune.search.settings import SearchSettings
 from cost_models.latency import LatencyModel
 from search_spaces.graph.base import Choices, GraphSpace
+from search_spaces.graph.precision import FULL, PrecisionSpace
 from search_spaces.task import Parameters, Target, Task
 from tuning_db.database import TuningDatabase
 
@@ -80,15 +81,17 @@ class GraphSearch:
         price: Callable[[Sequence[Task], float], float],
         seed: int = 0,
         lay_out: LayOut | None = None,
+        precision: PrecisionSpace | None = None,
     ) -> None:
         """``price`` is the seconds of all calls of some tasks, infinite where it is not known.
 
         It is given a bound, above which it may be an estimate that costs less.
-        ``lay_out`` is what happens before late spaces are applied.
+        ``lay_out`` is what happens before late spaces are applied. ``precision`` is the space of
+        its name, with what it allows.
         """
         self.module, self.target = module, target
         self.fuse, self.price, self.lay_out = fuse, price, lay_out
-        self.seed = seed
+        self.seed, self.precision = seed, precision
         self.trials: dict[tuple[tuple[str, Any], ...], GraphTrial] = {}
         """By the point that made it."""
         self._laid_out: dict[tuple[tuple[str, Any], ...], Any] = {}
@@ -156,6 +159,13 @@ class GraphSearch:
     def default(self) -> GraphTrial:
         """The graph as it is without any search; only after ``run``."""
         return next(iter(self.trials.values()))
+
+    def full(self) -> GraphTrial:
+        """The default graph, but in float32."""
+        default = dict(next(iter(self.trials)))
+        name = PrecisionSpace.name
+        longer = {key: FULL for key in default if key.startswith(f"{name}/")}
+        return self._look(self._study, {**default, **longer}) if longer else self.default
 
     def finalists(self, most: int = FINALISTS) -> list[GraphTrial]:
         """Up to ``most`` graphs that promise to be faster than the default, the best first.
@@ -239,11 +249,11 @@ class GraphSearch:
                 others = [v for v in values_of(distribution) or () if v != chosen[name]]
                 every.extend({key: value} for value in others)
                 for value in others:
-                    if isinstance(value, bool):
+                    if isinstance(value, bool) or value == FULL:
                         wholes.setdefault(space.name, {})[key] = value
             return chosen
 
-        walk(self.module, self.target, decide, self.lay_out)
+        walk(self.module, self.target, decide, self.lay_out, self.precision)
         flips = [whole for whole in wholes.values() if len(whole) > 1] + every
         return default, flips, chains
 
@@ -278,7 +288,7 @@ class GraphSearch:
                 self._laid_out[early] = self.lay_out(module) if self.lay_out else module
             return self._laid_out[early]
 
-        module, choices = walk(self.module, self.target, decide, laid_out)
+        module, choices = walk(self.module, self.target, decide, laid_out, self.precision)
         key = key_of(params)
         found = self.trials.get(key)
         if found is None:
@@ -395,9 +405,13 @@ def described(
     return {
         "choices": trial.choices if kept else default.choices,
         "searched": trial.choices,
-        "seconds": trial.seconds,
-        "default_seconds": default.seconds,
+        "seconds": _known(trial.seconds),
+        "default_seconds": _known(default.seconds),
         "times_as_fast": dict(times_as_fast),
         "kept": kept,
         "compared": [dict(one) for one in compared],
     }
+
+
+def _known(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None

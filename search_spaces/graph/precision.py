@@ -136,10 +136,13 @@ class Rounding:
         return int(np.clip(np.rint(-self.low / self.step), 0, 255))
 
 
-def roundings(graph: Graph, chosen: Mapping[Any, Rounding]) -> dict[Any, Rewrite]:
+def roundings(
+    graph: Graph, chosen: Mapping[Any, Rounding], alone: bool = False
+) -> dict[Any, Rewrite]:
     """The rewrites that compute each of the places ``chosen`` as it says.
 
     What is rounded to bfloat16 is so for everybody who reads it: it is stored in half the bytes.
+    But not where places are to stay ``alone``.
     """
     rewrites: dict[Any, Rewrite] = {}
     stored: dict[Any, Any] = {}
@@ -147,7 +150,7 @@ def roundings(graph: Graph, chosen: Mapping[Any, Rounding]) -> dict[Any, Rewrite
         call = graph.value(var)
         source, views = viewed(graph, call.args[0])
         rewrites[var] = _summed(call, source, views, rounding, stored)
-    for var, rounding in chosen.items():
+    for var, rounding in () if alone else chosen.items():
         source, _ = viewed(graph, graph.value(var).args[0])
         if rounding.kind == HALF and source in graph.values and source not in stored:
             stored[source] = None

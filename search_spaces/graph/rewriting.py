@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,9 +94,18 @@ class Graph:
         return users[0] if len(users) == 1 and var not in self.results else None
 
 
-def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRModule:
-    """``module`` with the values of some variables of "main" made anew; nothing dead is left."""
-    if not rewrites:
+def rewritten(
+    module: tvm.IRModule,
+    rewrites: Mapping[Any, Rewrite],
+    parameters: Sequence[Any] = (),
+    results: Sequence[Rewrite] = (),
+) -> tvm.IRModule:
+    """``module`` with the values of some variables of "main" made anew; nothing dead is left.
+
+    ``parameters`` are further ones of "main", which the rewrites may read, and ``results`` make
+    further results.
+    """
+    if not (rewrites or parameters or results):
         return module
     main = module["main"]
     others = {v: f for v, f in module.functions_items() if v.name_hint != "main"}
@@ -107,7 +116,8 @@ def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRMo
         return mapped(expr, lambda leaf: known.get(leaf, leaf))
 
     emit = Emit(builder)
-    with builder.function("main", list(main.params), attrs=dict(main.attrs or {})):
+    inputs = [*main.params, *parameters]
+    with builder.function("main", inputs, attrs=dict(main.attrs or {})):
         with builder.dataflow():
             for block in main.body.blocks:
                 for binding in block.bindings:
@@ -115,7 +125,14 @@ def rewritten(module: tvm.IRModule, rewrites: Mapping[Any, Rewrite]) -> tvm.IRMo
                     builder.origin = names_of(binding.value)
                     value = see(binding.value) if rewrite is None else rewrite(emit, see)
                     known[binding.var] = builder.emit(value, binding.var.name)
-            result = builder.emit_output(see(main.body.body))
+            result = see(main.body.body)
+            if results:
+                fields = result.fields if isinstance(result, relax.Tuple) else [result]
+                if isinstance(main.body.body.ty, tvm.ir.TupleType) and len(fields) == 1:
+                    raise ValueError("results are added to a tuple of results only")
+                made = [emit(make(emit, see)) for make in results]
+                result = relax.Tuple([*fields, *made])
+            result = builder.emit_output(result)
         builder.emit_func_output(result)
     return relax.transform.DeadCodeElimination()(builder.get())
 

@@ -1,0 +1,228 @@
+"""Which sums of a model are computed of shorter numbers, so that it stays within its budget.
+
+All are as short as they can be at first. Where that loses too much, what costs the most accuracy
+for the time that it saves is undone, until the budget holds (the errors of places are independent,
+so their squares add up: what one loses alone is what it adds). Every mix is tried in a program that
+computes any of them (``autotune.precision.probe``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from autotune.errors import InputError
+from autotune.precision.budget import Budget
+from autotune.precision.probe import Mix, Probe
+from autotune.precision.samples import Samples
+from autotune.steps import Status, tell
+from search_spaces.graph.precision import FULL, HALF, SPLIT, WHOLE, kinds_of
+from search_spaces.task import Target
+
+if TYPE_CHECKING:
+    from autotune.frontends.base import Arrays, ImportedModel
+    from autotune.precision.evaluation import Evaluate
+
+ALONE = 2
+"""Samples that each place is tried on by itself."""
+
+REDONE = 8
+"""Places that are tried once more in shorter numbers, after the budget holds."""
+
+FASTER = 1.1
+"""How many times as fast as float32 an instruction has to be to be worth its conversions."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A place that becomes longer: to ``kind``, as a value of the place."""
+
+    place: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``mix`` holds the budget by the samples that were seen, with ``error``.
+
+    ``undo`` are the steps that would lose less, those that help most for their time first.
+    """
+
+    mix: Mix
+    error: float
+    budget: Budget
+    undo: tuple[Step, ...] = field(repr=False, default=())
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How much a model loses: of its outputs on samples, or of what the user's function says."""
+
+    imported: ImportedModel
+    budget: Budget
+    evaluate: Evaluate | None
+    samples: Samples
+
+    def __post_init__(self) -> None:
+        if (self.budget.kind == "metric") != (self.evaluate is not None):
+            raise ValueError("a budget is of a metric where there is an evaluation function")
+
+    def expected(self, samples: Sequence[Arrays]) -> list[Arrays]:
+        """What the original makes of ``samples``."""
+        return [self.imported.reference(sample) for sample in samples]
+
+    def value(self) -> float:
+        """What the evaluation function says of the original."""
+        assert self.evaluate is not None
+        return self.evaluate(self.imported.reference)
+
+    def error(
+        self,
+        run: Callable[[Arrays], Arrays],
+        samples: Sequence[Arrays],
+        right: Sequence[Arrays],
+        value: float = math.nan,
+    ) -> float:
+        """What ``run`` loses; ``right`` and ``value`` are what the original computes."""
+        if self.evaluate is not None:
+            return max(0.0, value - self.evaluate(run))
+        return self.budget.error(right, [run(sample) for sample in samples])
+
+
+def offered(
+    target: Target, wanted: Sequence[str], calibrated: bool, status: Status | None
+) -> tuple[str, ...]:
+    """The precisions besides float32 that ``target`` is faster in, the fastest first.
+
+    ``wanted`` are those that the user named, none for all. Raises ``InputError`` where one of them
+    is none, or needs samples of which there are none (not ``calibrated``).
+    """
+    from autotune.profile.peaks import vector_peaks
+
+    every = (WHOLE, HALF, SPLIT)
+    unknown = [kind for kind in wanted if kind not in every]
+    if unknown:
+        raise InputError(f"there is no precision {unknown[0]!r}: choose among {', '.join(every)}")
+    if WHOLE in wanted and not calibrated:
+        raise InputError(
+            "int8 is chosen by the range of real data: give samples of it with --calibration"
+        )
+    able = kinds_of(target)
+    for kind in wanted:
+        if kind not in able:
+            tell(status, f"the target has no instructions for {kind}")
+    kinds = [k for k in able if (k in wanted or not wanted) and (calibrated or k != WHOLE)]
+    if not kinds:
+        return ()
+    peaks = vector_peaks(target)
+    speeds = {k: _speed(k, peaks) for k in kinds}
+    kinds = [kind for kind in kinds if speeds[kind] > FASTER or kind in wanted]
+    return tuple(sorted(kinds, key=lambda kind: -speeds[kind]))
+
+
+def _speed(kind: str, peaks: dict[str, float]) -> float:
+    """How many times as fast as float32."""
+    ratio = peaks[HALF if kind == SPLIT else kind] / peaks[FULL]
+    return ratio / 3 if kind == SPLIT else ratio
+
+
+def planned(judge: Judge, target: Target, kinds: Sequence[str], status: Status | None) -> Plan:
+    """The fastest mix of ``kinds`` (and float32) that was found within the budget.
+
+    Raises ``InputError`` where float32 itself does not hold it.
+    """
+    probe, budget = Probe(judge.imported, target, kinds), judge.budget
+    seen = judge.samples.seen
+    tell(status, f"trying {', '.join(kinds)} on {len(seen)} samples")
+    right = judge.expected(seen)
+    value = judge.value() if judge.evaluate is not None else math.nan
+
+    def error(mix: Mix) -> float:
+        return judge.error(lambda sample: probe.outputs(mix, sample), seen, right, value)
+
+    probe.watch(seen)
+    full = error({})
+    if full > budget.limit:
+        raise InputError(
+            f"the accuracy budget {budget} cannot be met: in float32 the model loses {full:.3g} "
+            "already, so allow more than that"
+        )
+    mix = {name: probe.value(name, kinds[0]) for name in probe.places}
+    lost = error(mix)
+    if not probe.places:
+        return Plan({}, full, budget)
+    steps = _steps(probe, kinds, seen[:ALONE], right[:ALONE], _outputs(budget))
+    if lost <= budget.limit:
+        return Plan(mix, lost, budget, tuple(steps))
+
+    # The fewest steps that are enough: the more are taken the less is lost, but for luck.
+    low, high = 0, len(steps)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if error(_after(mix, steps[:middle])) <= budget.limit else (
+            middle, high
+        )  # fmt: skip
+    taken = steps[:high]
+    found = _after(mix, taken)
+    lost = error(found)
+    # What was undone last was the least of it: some of that may stay.
+    for step in taken[::-1][1 : REDONE + 1]:
+        if any(one.place == step.place for one in taken[taken.index(step) + 1 :]):
+            continue  # it went on from there
+        others = [one for one in taken if one is not step]
+        other = _after(mix, others)
+        if (less := error(other)) <= budget.limit:
+            taken, found, lost = others, other, less
+    rest = [step for step in steps if step not in taken]
+    return Plan(found, lost, budget, tuple(rest))
+
+
+def _outputs(budget: Budget) -> Budget:
+    """How places are compared with each other: by outputs, also where the budget is of a metric."""
+    return Budget("relative", 0.0) if budget.kind in ("metric", "cosine") else budget
+
+
+def _after(mix: Mix, steps: Sequence[Step]) -> Mix:
+    """``mix`` once ``steps`` are taken."""
+    made = {**mix, **{step.place: step.kind for step in steps}}
+    return {name: kind for name, kind in made.items() if kind != FULL}
+
+
+def _steps(
+    probe: Probe,
+    kinds: Sequence[str],
+    samples: Sequence[Arrays],
+    right: Sequence[Arrays],
+    budget: Budget,
+) -> list[Step]:
+    """Every step from the shortest numbers to float32, what gains most for its time first."""
+    floor = budget.error(right, [probe.outputs({}, sample) for sample in samples])
+    found: list[tuple[float, int, Step]] = []
+    for name, place in probe.places.items():
+        losses = [
+            max(0.0, _alone(probe, name, kind, samples, right, budget) ** 2 - floor**2)
+            for kind in kinds
+        ]
+        losses.append(0.0)
+        worth = math.inf
+        for number, kind in enumerate((*kinds[1:], FULL)):
+            gained = max(0.0, losses[number] - losses[number + 1])
+            # A place takes its steps in order: a later one is worth no more than those before.
+            worth = min(worth, gained / place.flops)
+            value = kind if kind == FULL else probe.value(name, kind)
+            found.append((worth, -number, Step(name, value)))
+    return [step for _, _, step in sorted(found, key=lambda one: one[:2], reverse=True)]
+
+
+def _alone(
+    probe: Probe,
+    name: str,
+    kind: str,
+    samples: Sequence[Arrays],
+    right: Sequence[Arrays],
+    budget: Budget,
+) -> float:
+    mix = {name: probe.value(name, kind)}
+    return budget.error(right, [probe.outputs(mix, sample) for sample in samples])

@@ -1,0 +1,40 @@
+"""The precision of a model in words, from the choices that a manifest holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NAME = "graph.precision"
+FULL = "float32"
+
+
+def shortened(choices: Mapping[str, Any] | None) -> dict[str, str]:
+    """The places that ``choices`` compute in another precision than float32, and in which."""
+    found: Any = (choices or {}).get(NAME, {}).get("parameters", {})
+    return {name: str(kind) for name, kind in found.items() if kind != FULL}
+
+
+def told(choices: Mapping[str, Any] | None) -> str:
+    """What the precision of a model is, as a line; "" where all of it is float32."""
+    mix = shortened(choices)
+    if not mix or choices is None:
+        return ""
+    places: Any = choices[NAME]["parameters"]
+    counts: dict[str, int] = {}
+    for kind in places.values():
+        name = str(kind).split()[0]
+        counts[name] = counts.get(name, 0) + 1
+    kinds = ", ".join(f"{counts[k]} in {k}" for k in sorted(counts, key=lambda k: k == FULL))
+    line = f"of {len(places)} sums of products {kinds}"
+    found: Any = choices[NAME].get("accuracy")
+    if not found:
+        return line
+    if found["kind"] == "metric":
+        return f"{line}; the metric loses {found['error']:.3g}, {found['budget']} allowed"
+    which = "given" if found["given"] else "random"
+    held = " held back" if found["held_back"] else ""
+    return (
+        f"{line}; {found['kind']} error {found['error']:.3g} on {found['samples']} {which} "
+        f"samples{held}, budget {found['budget']}"
+    )
