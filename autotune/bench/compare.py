@@ -16,6 +16,7 @@ from autotune.bench.throughput import calling, rates
 from autotune.errors import InputError, ModelError
 from autotune.frontends.base import TensorSpec
 from autotune.frontends.sampling import random_inputs
+from autotune.precision.told import told
 
 if TYPE_CHECKING:
     from autotune.runtime import Model
@@ -43,7 +44,8 @@ class EngineResult:
 class BenchResult:
     """All engines, ours first. ``reference`` is what the errors in their details are against.
 
-    ``batch`` is the leading extent of the first input, 1 where it has none.
+    ``batch`` is the leading extent of the first input, 1 where it has none. ``precision`` says what
+    of ours is shorter than float32 and what that loses, "" where nothing is.
     """
 
     model: str
@@ -53,6 +55,7 @@ class BenchResult:
     artifact: str = ""
     batch: int = 1
     reference: str = ""
+    precision: str = ""
 
     def samples_per_second(self, engine: EngineResult) -> float:
         """What one caller of an engine of this result gets at its median latency."""
@@ -128,6 +131,7 @@ def bench(
         str(artifact),
         (*ours.inputs[0].shape, 1)[0] if ours.inputs else 1,
         reference.name if reference else "",
+        told(ours.manifest["graph"].get("spaces")),
     )
 
 

@@ -34,6 +34,8 @@ def show(result: BenchResult) -> None:
         ("engine", "p50 ms", "p95 ms", "p99 ms", "time / ours (95 %)", "largest difference"),
         rows,
     )
+    if result.precision:
+        print(f"ours: {result.precision}")
     _show_throughput(result)
     _show_details(result)
 

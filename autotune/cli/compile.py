@@ -19,6 +19,7 @@ from autotune.cli.options import (
     ThreadsOption,
 )
 from autotune.cli.progress import reporter
+from autotune.precision.told import told
 from autotune.several import CompiledSizes
 from autotune.shares import shares_text
 from autotune.steps import CompileResult
@@ -85,6 +86,7 @@ def described(result: CompileResult | CompiledSizes) -> dict[str, Any]:
         ],
         "error": result.check.error if result.check else None,
         "notes": list(manifest.notes),
+        "precision": told(manifest.graph.get("spaces")),
     }
 
 
@@ -92,6 +94,8 @@ def _print(result: CompileResult, verbose: bool, size: str) -> None:
     manifest = result.manifest
     counts = ", ".join(f"{name or 'no space'} {count}" for name, count in manifest.spaces.items())
     print(f"{size}tasks by search space: {counts}")
+    if precision := told(manifest.graph.get("spaces")):
+        print(f"{size}{precision}")
     if manifest.shares:
         print(f"{size}time by search space: {shares_text(manifest.shares)}")
     if verbose:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from markupsafe import Markup
 
 from autotune.durations import milliseconds as ms
+from autotune.precision.told import told as precision_of
 from autotune.profile.profile import KernelProfile
 from autotune.report.base import Facts, ReportSection
 from autotune.report.charts import Axis, Chart, bar, table
@@ -56,7 +57,8 @@ class Summary(ReportSection):
             f"threads. Loading and calling it adds {facts.memory / 2**20:.1f} MiB to a process at "
             f"its peak; it takes {facts.size / 2**20:.1f} MiB on disk."
         )
-        return timed + tail
+        precision = precision_of(facts.manifest["graph"].get("spaces"))
+        return timed + tail + (paragraph(f"Precision: {precision}.") if precision else "")
 
 
 class Roofline(ReportSection):

@@ -67,10 +67,11 @@ class PrecisionSpace(GraphSpace):
 
     def apply(self, module: Any, target: Target, parameters: Parameters) -> Any:
         graph = Graph(module)
+        kinds = {**self.default(module, target), **parameters}
         chosen = {
-            var: Rounding.parse(str(parameters[name]))
+            var: Rounding.parse(str(kinds[name]))
             for name, var in places(graph).items()
-            if parameters.get(name, FULL) != FULL
+            if kinds.get(name, FULL) != FULL
         }
         return rewritten(module, roundings(graph, chosen))
 
