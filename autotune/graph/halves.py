@@ -50,10 +50,20 @@ def halves(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     for var in graph.values:
         cast = graph.call(var, "astype")
         if cast is not None and dtype_of(var) == SHORT:
-            rewrites[var] = _cut(_rounded(cast))
+            rewrites[var] = _rounded(cast)
         elif cast is not None and dtype_of(cast.args[0]) == SHORT:
             rewrites[var] = _widened(cast)
+        if dtype_of(var) == SHORT and not _only_parts(graph, var):
+            rewrites[var] = _cut(rewrites.get(var) or _same(graph, var))
     return rewritten(module, rewrites)
+
+
+def _only_parts(graph: Graph, var: Any) -> bool:
+    """Whether all that is made of ``var`` is one tensor of several: that is where its kernel ends,
+    or that it is seen otherwise."""
+    users = graph.users[var]
+    whole = [user for user in users if graph.operator(user) in ("concat", *VIEWS)]
+    return bool(whole) and (len(whole) == len(users) or graph.operator(whole[-1]) == "concat")
 
 
 def _only_stored(graph: Graph) -> bool:
@@ -108,6 +118,10 @@ def _widened(cast: Any) -> Rewrite:
         return emit.builder.call_te(widened, see(cast.args[0]), primfunc_name_hint="float32")
 
     return rewrite
+
+
+def _same(graph: Graph, var: Any) -> Rewrite:
+    return lambda emit, see: see(graph.values[var])
 
 
 def _cut(make: Rewrite) -> Rewrite:

@@ -1,0 +1,218 @@
+"""What shorter numbers gain and lose, beside other engines': ``python -m benchmarks.precision``.
+
+Each model is built in float32, with every sum of products in bfloat16, in three products of such
+numbers, and in int8, and as "mixed": the fastest of these for each sum within a budget, which is
+what OpenVINO's own bfloat16 loses on that model (or ``--budget``). Beside them run ONNX Runtime and
+OpenVINO in float32 and in shorter numbers, in turns. Errors are relative L2 ones of the worst
+output to ONNX Runtime's float32, on samples that nothing was chosen by. Schedules are defaults, or
+searched for with ``--trials``. What a processor has no instructions for is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import InputError, UserError
+from benchmarks.graph import _tune
+from benchmarks.latency import write_json
+from benchmarks.machine import Others, describe, settings_of
+from benchmarks.models import NAMES, model
+from benchmarks.options import several
+
+OURS = "autotune"
+MIXED, FLOAT, PEER = f"{OURS} mixed", f"{OURS} float32", "openvino bfloat16"
+SAMPLES = 8
+"""Of which six are for calibration and two held back."""
+
+BUDGET = 0.01
+"""The budget where there is no OpenVINO to take it from."""
+
+FURTHER = 0.7
+"""Of the time of OpenVINO's bfloat16: the further aim."""
+
+Runs = dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]
+
+
+def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """All engines on one model: times, errors, and what was chosen."""
+    from autotune.bench.interleaved import interleave
+    from autotune.bench.statistics import latency, ratio
+    from autotune.frontends import import_model
+    from autotune.frontends.sampling import sample_inputs
+    from autotune.precision.budget import Budget
+    from autotune.precision.samples import Samples
+    from autotune.steps import resolved_target
+    from benchmarks.precision_peers import peers
+
+    target = resolved_target("native", options.threads)
+    path, shapes = model(name)
+    imported = import_model(path, shapes)
+    drawn = [sample_inputs(imported, seed) for seed in range(SAMPLES)]
+    samples = Samples(drawn[: SAMPLES - 2], drawn[SAMPLES - 2 :], given=True)
+    right = [imported.reference(sample) for sample in samples.held]
+    measure = Budget("relative", 0.0)
+
+    def error(run: Any) -> float:
+        found = [run(sample) for sample in samples.held]
+        return measure.error(right, [{n: f[n] for n in right[0]} for f in found])
+
+    given = {spec.name: spec.shape for spec in imported.inputs}
+    runs: Runs
+    runs, missing = peers(path, given, samples.seen, target.threads)
+    errors = {engine: error(run) for engine, run in runs.items()}
+    limit = options.budget or max(errors.get(PEER, BUDGET), 1e-6)
+    ours, chosen = _ours(imported, target, samples, limit, options)
+    errors |= {engine: error(run) for engine, run in ours.items()}
+    runs = {**ours, **runs}
+    first = samples.held[0]
+    timed = {engine: (lambda run=run: run(first)) for engine, run in runs.items()}
+    times = interleave(timed, seconds=options.seconds, rounds=options.rounds)
+    base = PEER if PEER in times else "onnxruntime float32"
+    return {
+        "budget": limit,
+        "base": base,
+        "missing": missing,
+        "engines": {
+            engine: {
+                "p50_ms": latency([t for turn in turns for t in turn]).p50 * 1e3,
+                "time_over_base": asdict(ratio(times[base], turns)),
+                "beside_float32": asdict(ratio(turns, times[FLOAT])),
+                "error": errors[engine],
+                "chosen": chosen.get(engine, {}),
+            }
+            for engine, turns in times.items()
+        },
+    }
+
+
+def _ours(
+    imported: Any, target: Any, samples: Any, limit: float, options: argparse.Namespace
+) -> tuple[Runs, dict[str, dict[str, int]]]:
+    """Our builds by name, and how many sums are in which precision."""
+    from collections import Counter
+
+    from autotune.artifact.build import runnable
+    from autotune.database import open_database
+    from autotune.graph.choices import choose
+    from autotune.graph.pipeline import fused, lay_out, simplified
+    from autotune.measure.local import LocalRunner
+    from autotune.precision.budget import Budget
+    from autotune.precision.plan import Judge, planned
+    from autotune.precision.probe import Probe
+    from autotune.steps import best_schedules
+    from search_spaces.graph.precision import FULL, SPLIT, PrecisionSpace, kinds_of
+
+    kinds = kinds_of(target)
+    mixes: dict[str, Mapping[str, str]] = {FLOAT: {}}
+    if kinds:
+        probe = Probe(imported, target, kinds)
+        probe.watch(samples.seen)
+        for kind in kinds:
+            mixes[f"{OURS} {kind}"] = {n: probe.value(n, kind) for n in probe.places}
+        judge = Judge(imported, Budget("relative", limit), None, samples)
+        plan = planned(judge, target, [k for k in kinds if k != SPLIT], _say)
+        mixes[MIXED] = plan.mix
+    runs: Runs = {}
+    database = options.work / f"{imported.name}.db"
+    for name, mix in mixes.items():
+        module = simplified(imported, target)
+        made = choose(module, target, None, lay_out, PrecisionSpace(mix) if mix else None)
+        one = fused(imported, target, *made)
+        if options.trials:
+            with LocalRunner(target) as runner, open_database(database) as opened:
+                _tune(one, target, runner, opened, options.trials)
+        runs[name] = runnable(one, best_schedules(one, database if options.trials else None))
+    counts = {
+        name: dict(Counter(kind.split()[0] for kind in mix.values())) for name, mix in mixes.items()
+    }
+    if MIXED in mixes:
+        left = len(probe.places) - len(mixes[MIXED])
+        counts[MIXED] |= {FULL: left} if left else {}
+    return runs, counts
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; raises ``InputError`` where argparse does not end it."""
+    parser = argparse.ArgumentParser(prog="benchmarks.precision", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--models", default=",".join(NAMES), help="by commas (default: %(default)s)")
+    add("--budget", type=float, help="of mixed (default: what OpenVINO's bfloat16 loses)")
+    add("--trials", type=int, default=0, help="of a build (default: default schedules)")
+    add("--seconds", type=float, default=30.0, help="of timing a model (default: %(default)s)")
+    add("--rounds", type=int, default=20, help="turns of each engine (default: %(default)s)")
+    add("--work", type=Path, default=Path("build/precision"), help="folder (%(default)s)")
+    add("--json", type=Path, default=Path("build/precision.json"), help="(%(default)s)")
+    add("--threads", type=int, help="of one inference (default: the physical cores)")
+    options = parser.parse_args(arguments)
+    options.models = several(options.models, NAMES, "model")
+    if options.rounds < 1 or options.trials < 0:
+        raise InputError("--rounds must be 1 or more, and --trials must be 0 or more")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 done, 1 a claim was missed, 2 wrong use."""
+    try:
+        options = parse(arguments)
+        options.work.mkdir(parents=True, exist_ok=True)
+        content: dict[str, Any] = {"benchmark": "precision", **describe(options.threads)}
+        content |= {"settings": settings_of(options), "models": {}}
+        with Others() as others:
+            for name in options.models:
+                print(f"{name}", file=sys.stderr, flush=True)
+                content["models"][name] = found = measured(name, options)
+                _show(name, found)
+                write_json(options.json, content)
+    except UserError as error:
+        print(f"benchmarks.precision: {error}", file=sys.stderr)
+        return 2
+    content["claims"] = _claims(content["models"])
+    for claim, holds in content["claims"].items():
+        print(f"{'holds' if holds else 'missed'}: {claim}")
+    write_json(options.json, {**content, "busy_cores_of_others": others.cores})
+    return 0 if all(content["claims"].values()) else 1
+
+
+def _show(name: str, found: Mapping[str, Any]) -> None:
+    for line in found["missing"]:
+        print(f"  {line}")
+    for engine, one in found["engines"].items():
+        told = one["time_over_base"]
+        kinds = ", ".join(f"{count} {kind}" for kind, count in one["chosen"].items())
+        print(
+            f"{name:10} {engine:20} {one['p50_ms']:8.3f} ms, {told['value']:.2f} "
+            f"({told['low']:.2f} to {told['high']:.2f}) of {found['base']}, error "
+            f"{one['error']:.1e}{f' ({kinds})' if kinds else ''}",
+            flush=True,
+        )
+
+
+def _claims(models: Mapping[str, Any]) -> dict[str, bool]:
+    """What is asked of the mixed builds, on every model."""
+    mixed = [
+        (found["engines"][MIXED], found)
+        for found in models.values()
+        if MIXED in found["engines"] and found["base"] == PEER
+    ]
+    within = all(one["error"] <= 1.05 * found["budget"] for one, found in mixed)
+    slower = [one for one, _ in mixed if one["time_over_base"]["low"] > 1]
+    further = [one for one, _ in mixed if one["time_over_base"]["value"] > FURTHER]
+    return {
+        "mixed loses no more than OpenVINO's bfloat16": within,
+        "mixed is no slower than OpenVINO's bfloat16": not slower,
+        f"mixed takes at most {FURTHER:g} of its time": not further,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
