@@ -212,6 +212,18 @@ def _pairs(
             document.fault(
                 key("graph"), f"whole models are compared on this machine: not for {asked.name}"
             )
+        if device is not None and options.accuracy_budget is not None:
+            document.fault(
+                key("accuracy-budget"),
+                f"whole models are compared on this machine: not for {asked.name}",
+            )
+        if options.accuracy_budget is None:
+            for each in ("calibration", "eval", "precisions"):
+                if getattr(options, each):
+                    document.fault(key(each), "it is about what may be lost: set accuracy-budget")
+        calibration = None if options.calibration is None else folder / options.calibration
+        if calibration is not None and not calibration.is_file():
+            document.fault(key("calibration"), f"{calibration} is no file")
         if device is not None and options.until and Goal.parse(options.until).engine:
             document.fault(
                 key("until"),
@@ -228,6 +240,7 @@ def _pairs(
             ray=asked.ray,
             options=options,
             artifact=folder / table.output / name / asked.name,
+            calibration=calibration,
         )
 
 

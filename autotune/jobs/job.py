@@ -34,6 +34,7 @@ class Pair:
     ray: str | None
     options: Options = field(repr=False)
     artifact: Path
+    calibration: Path | None = None
 
     @property
     def name(self) -> str:
@@ -41,8 +42,10 @@ class Pair:
         return f"{self.model} on {self.where}"
 
     def asked(self) -> dict[str, Any]:
-        """JSON-able: all that the result depends on. The model is read, to tell by its bytes."""
+        """JSON-able: all that the result depends on; the model and samples by their bytes."""
+        given = {} if self.calibration is None else {"samples": digest_of(self.calibration)}
         return {
+            **given,
             "file": digest_of(self.path),
             "input": {name: list(shape) for name, shape in sorted(self.shapes.items())},
             "digest": self.target.digest,

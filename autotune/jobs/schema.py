@@ -45,6 +45,12 @@ def _sampler(value: Any) -> Any:
     return _parsed(sampler_choice, value)
 
 
+def _budget(value: Any) -> Any:
+    from autotune.precision.budget import Budget
+
+    return _parsed(Budget.parse, value)
+
+
 def _parsed(parse: Any, value: Any) -> Any:
     if isinstance(value, str):
         try:
@@ -74,6 +80,10 @@ class Options(Table):
     sampler: Annotated[str, BeforeValidator(_sampler)] = "cost-model"
     seed: int = 0
     graph: bool = False
+    accuracy_budget: Annotated[str | float, BeforeValidator(_budget)] | None = None
+    calibration: str | None = None
+    eval: str | None = None
+    precisions: list[Literal["bfloat16", "bfloat16x3", "int8"]] = []
     cache: Literal["cold", "hot"] = "cold"
     transfer: bool = True
 

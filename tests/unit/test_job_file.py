@@ -133,6 +133,46 @@ sampler = "tpe"
     assert len(found) == len(wanted), found
 
 
+def test_a_budget_of_accuracy_is_checked_before_anything_is_begun(folder: Path) -> None:
+    (folder / "s.npz").write_bytes(b"")
+    file = folder / "jobs.toml"
+    file.write_text(
+        """\
+accuracy-budget = "cosine:0.99"
+calibration = "s.npz"
+precisions = ["bfloat16"]
+[[models]]
+path = "a.onnx"
+"""
+    )
+    (pair,) = read_job(file).pairs
+    assert pair.options.accuracy_budget == "cosine:0.99" and pair.calibration == folder / "s.npz"
+    before = pair.asked()
+    (folder / "s.npz").write_bytes(b"other samples")
+    assert pair.asked() != before
+    found = faults(
+        folder,
+        """\
+calibration = "none.npz"
+[[models]]
+path = "a.onnx"
+accuracy-budget = "rather little"
+precisions = ["int4"]
+[[models]]
+name = "other"
+path = "a.onnx"
+""",
+    )
+    wanted = [
+        (4, "[[models]] accuracy-budget", "no accuracy budget"),
+        (5, "[[models]] precisions", "int4"),
+    ]
+    for line, key, text in wanted:
+        assert any(f[0] == line and f[1].startswith(key) and text in f[2] for f in found), found
+    found = faults(folder, 'calibration = "none.npz"\n[[models]]\npath = "a.onnx"\n')
+    assert [f[1] for f in found] == ["calibration", "calibration"]
+
+
 def test_what_fits_no_device_and_no_place_is_told_too(folder: Path) -> None:
     (folder / "notes").write_text("mine")
     found = faults(
