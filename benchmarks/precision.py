@@ -99,13 +99,15 @@ def _ours(
     from autotune.artifact.build import runnable
     from autotune.database import open_database
     from autotune.graph.choices import choose
-    from autotune.graph.pipeline import fused, lay_out, simplified
+    from autotune.graph.pipeline import fused, lay_out, optimise, simplified
     from autotune.measure.local import LocalRunner
     from autotune.precision.budget import Budget
+    from autotune.precision.keep import Keeper
     from autotune.precision.plan import Judge, planned
     from autotune.precision.probe import Probe
+    from autotune.search.graph import GraphTrial
     from autotune.steps import best_schedules
-    from search_spaces.graph.precision import FULL, SPLIT, PrecisionSpace, kinds_of
+    from search_spaces.graph.precision import SPLIT, PrecisionSpace, kinds_of
 
     kinds = kinds_of(target)
     mixes: dict[str, Mapping[str, str]] = {FLOAT: {}}
@@ -118,21 +120,31 @@ def _ours(
         plan = planned(judge, target, [k for k in kinds if k != SPLIT], _say)
         mixes[MIXED] = plan.mix
     runs: Runs = {}
+    counts: dict[str, dict[str, int]] = {}
     database = options.work / f"{imported.name}.db"
-    for name, mix in mixes.items():
-        module = simplified(imported, target)
-        made = choose(module, target, None, lay_out, PrecisionSpace(mix) if mix else None)
-        one = fused(imported, target, *made)
+
+    def build(one: Any) -> Any:
         if options.trials:
             with LocalRunner(target) as runner, open_database(database) as opened:
                 _tune(one, target, runner, opened, options.trials)
-        runs[name] = runnable(one, best_schedules(one, database if options.trials else None))
-    counts = {
-        name: dict(Counter(kind.split()[0] for kind in mix.values())) for name, mix in mixes.items()
-    }
-    if MIXED in mixes:
-        left = len(probe.places) - len(mixes[MIXED])
-        counts[MIXED] |= {FULL: left} if left else {}
+        return runnable(one, best_schedules(one, database if options.trials else None))
+
+    for name, mix in mixes.items():
+        module = simplified(imported, target)
+        made = choose(module, target, None, lay_out, PrecisionSpace(mix) if mix else None)
+        one, choices = fused(imported, target, *made), made[1]
+        if name == MIXED:  # held to the budget as it is in tuning, where more may be undone
+
+            def fuse(choices: Any) -> Any:
+                return optimise(imported, target, choices)
+
+            held = Keeper(plan, judge, fuse, _say).within(GraphTrial(choices, 0.0, one), build)
+            if held is None:
+                continue
+            one, choices = held.fused, held.choices
+        runs[name] = build(one)
+        places = choices.get(PrecisionSpace.name, {}).get("parameters", {})
+        counts[name] = dict(Counter(str(kind).split()[0] for kind in places.values()))
     return runs, counts
 
 
