@@ -41,6 +41,8 @@ class Asked:
         from autotune.precision.samples import samples_of
         from search_spaces.graph.precision import PrecisionSpace
 
+        if self.evaluate is not None:  # what is wrong with it is told on every target
+            self.evaluate(imported.reference)
         samples = samples_of(imported, self.calibration, seed)
         kinds = offered(target, self.precisions, samples.given, status)
         if not kinds:
