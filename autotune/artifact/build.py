@@ -56,7 +56,7 @@ class Compiled:
     executable: Any = field(repr=False)
     tasks: tuple[TaskEntry, ...] = field(repr=False)
     weights: tuple[Any, ...] = field(repr=False)
-    """What the program takes after its inputs."""
+    """Tensors of TVM, which the program takes after its inputs."""
     calls: tuple[CallEntry, ...] = field(default=(), repr=False)
 
     def runnable(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -183,8 +183,7 @@ def _running(
 
     from autotune.machine import Machine
 
-    rest = [tvm.runtime.tensor(weight) for weight in weights]
-    machine = Machine(program, fused.target.threads, rest)
+    machine = Machine(program, fused.target.threads, weights)
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
         given = [tvm.runtime.tensor(np.asarray(inputs[s.name], order="C")) for s in fused.inputs]
