@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from autotune.artifact.manifest import ChosenSchedule, Manifest
     from autotune.frontends import ImportCheck
     from autotune.frontends.base import ImportedModel
+    from autotune.frontends.verify import Samples
     from autotune.graph.model import FusedModel
     from search_spaces.graph.base import Choices
 
@@ -52,7 +53,8 @@ class Prepared:
     """A model inside the house: imported, compared with the original, fused.
 
     ``schedules`` are those it is to be compiled with. ``compiled`` is what they make, where that
-    was compared and is right; None elsewhere.
+    was compared and is right; None elsewhere. ``samples`` are inputs that nothing was compared with
+    yet, and what the original makes of them; None where they are not drawn yet.
     """
 
     imported: ImportedModel
@@ -60,6 +62,7 @@ class Prepared:
     fused: FusedModel
     schedules: Mapping[str, ChosenSchedule] = field(default_factory=dict)
     compiled: Compiled | None = None
+    samples: Samples | None = field(default=None, repr=False)
 
 
 def resolved_target(target: str | Target, threads: int | None, key: str = "") -> Target:
@@ -153,7 +156,7 @@ def _compared(
 ) -> Prepared:
     """``imported`` fused, and compared with its original. Raises ``ModelError``."""
     from autotune.frontends import verify_import
-    from autotune.frontends.verify import naive_build
+    from autotune.frontends.verify import naive_build, samples_of
     from autotune.graph.pipeline import optimise
 
     tell(status, "fusing operators")
@@ -171,11 +174,15 @@ def _compared(
 
     made: Compiled | None = None
     try:
+        # Of the original at once, also what the artifact is compared with: while its engine holds
+        # all weights, nothing else of ours should.
+        samples, later = samples_of(imported, 0, 1)
         # Fused and scheduled: seconds, where the plain module takes a minute.
         if schedules is not None:
             made = compiled(fused, known)
         run = runnable(fused) if made is None else made.runnable()
-        return Prepared(imported, verify_import(imported, lambda _: run), fused, known, made)
+        check = verify_import(imported, lambda _: run, samples=samples)
+        return Prepared(imported, check, fused, known, made, later)
     except ModelError:
         # Whose fault is it? The import alone, compiled without anything of ours, decides.
         return Prepared(imported, verify_import(imported), fused, known)
@@ -213,7 +220,7 @@ def built(prepared: Prepared, output: str | Path, status: Status | None) -> Comp
         tell(status, f"compiling{tuned}")
 
         def compare(draft: Path) -> None:
-            checks.append(checked(imported, draft))
+            checks.append(checked(imported, draft, prepared.samples))
 
         try:
             manifest = build(
@@ -244,13 +251,16 @@ def ways(prepared: Prepared) -> list[tuple[Mapping[str, ChosenSchedule], bool]]:
     return [*found, ({}, True)] if schedules else found
 
 
-def checked(imported: ImportedModel, draft: Path) -> ImportCheck:
-    """The artifact ``draft`` beside the original. Raises ``ModelError`` where they differ."""
+def checked(imported: ImportedModel, draft: Path, samples: Samples | None = None) -> ImportCheck:
+    """The artifact ``draft`` beside the original. Raises ``ModelError`` where they differ.
+
+    ``samples`` are those of the ``Prepared`` that it was made from.
+    """
     from autotune.frontends import verify_import
     from autotune.runtime import load
 
     # Another seed than the import was compared with: fresh inputs.
-    return verify_import(imported, lambda _: load(draft), seed=1)
+    return verify_import(imported, lambda _: load(draft), seed=1, samples=samples)
 
 
 def runs_here(target: Target) -> bool:
