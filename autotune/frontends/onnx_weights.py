@@ -71,10 +71,10 @@ def outline(proto: Any) -> Any:
     """``proto``, or a copy whose large weights are empty: for who asks for shapes and names."""
     copy = with_inputs(proto, is_large)
     if copy is not proto:
-        for tensor in proto.graph.initializer:
+        for tensor in filter(is_large, proto.graph.initializer):
             if is_apart(tensor):
-                copy.graph.initializer.append(tensor)  # where it is, and nothing else
-            elif is_large(tensor):
+                copy.graph.initializer.append(tensor)  # it says where its numbers are
+            else:
                 copy.graph.initializer.add(
                     name=tensor.name, data_type=tensor.data_type, dims=tensor.dims
                 )
