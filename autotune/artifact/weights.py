@@ -24,7 +24,7 @@ LEAST_BYTES = 256
 Array = np.ndarray[Any, Any]
 
 
-def lifted(module: Any) -> tuple[Any, tuple[Any, ...]]:
+def lifted(module: Any) -> tuple[Any, list[Any]]:
     """The IRModule ``module`` with the weights of ``main`` as further parameters, and those.
 
     They are the tensors that the module held, in the order in which ``main`` uses them. What is
@@ -65,7 +65,7 @@ def lifted(module: Any) -> tuple[Any, tuple[Any, ...]]:
     made = relax.Function(inputs, body, main.ret_ty, main.is_pure, main.attrs)
     result = module.clone()
     result.update_func(module.get_global_var("main"), made)
-    return relax.transform.Normalize()(result), tuple(weights)
+    return relax.transform.Normalize()(result), weights
 
 
 class SharedWeights:
