@@ -132,7 +132,9 @@ def prepared(
     """
     from autotune.frontends import import_model
     from autotune.frontends.verify import Disagreement
+    from autotune.imports import import_apart
 
+    import_apart("optuna")
     tell(status, f"importing {told(model)}")
     imported: ImportedModel | None = import_model(model, input_shapes)
     failure: ModelError | None = None

@@ -36,6 +36,15 @@ compile(large, output=output + "/two", threads=1)
 print(peak() - before)
 """
 
+LEFT = """
+import gc, sys
+from autotune.compilation import compile
+
+compile(sys.argv[1], output=sys.argv[2], threads=1)
+gc.collect()
+print(*(type(one).__name__ for one in gc.get_objects()))
+"""
+
 
 def model(path: Path, wide: int, external: bool) -> Path:
     """A chain of products with square weights."""
@@ -63,11 +72,22 @@ def model(path: Path, wide: int, external: bool) -> Path:
 def test_a_compilation_holds_a_few_copies_of_the_weights(tmp_path: Path, external: bool) -> None:
     small = model(tmp_path / "small" / "small.onnx", 64, external)
     large = model(tmp_path / "large" / "large.onnx", WIDE, external)
+    assert int(printed(CHILD, small, large, tmp_path)) / WEIGHTS < MOST
+
+
+def test_nothing_is_left_of_the_first_model_that_a_process_compiles(tmp_path: Path) -> None:
+    small = model(tmp_path / "small" / "small.onnx", 64, external=False)
+    left = set(printed(LEFT, small, tmp_path / "one").split())
+    assert not left & {"ImportedModel", "FusedModel", "Compiled", "Machine", "Tensor"}
+
+
+def printed(script: str, *words: Path) -> str:
+    """What ``script`` prints in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(small), str(large), str(tmp_path)],
+        [sys.executable, "-c", script, *map(str, words)],
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) / WEIGHTS < MOST
+    return done.stdout
