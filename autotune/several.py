@@ -82,7 +82,7 @@ def built_sizes(
                 for name, one in ready.items():
                     if runs_here(one.fused.target):
                         wrong = name
-                        checks[name] = checked(one.imported, draft / name, one.fused)
+                        checks[name] = checked(one.imported, draft / name, one.fused, one.samples)
             break
         except ModelError as error:
             notes[wrong] = [*notes[wrong], f"a first build was discarded: {error}"]

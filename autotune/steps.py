@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from autotune.artifact.manifest import ChosenSchedule, Manifest
     from autotune.frontends import ImportCheck
     from autotune.frontends.base import ImportedModel
+    from autotune.frontends.verify import Samples
     from autotune.graph.model import FusedModel
     from search_spaces.graph.base import Choices
 
@@ -52,7 +53,8 @@ class Prepared:
     """A model inside the house: imported, compared with the original, fused.
 
     ``schedules`` are those it is to be compiled with. ``compiled`` is what they make, where that
-    was compared and is right; None elsewhere.
+    was compared and is right; None elsewhere. ``samples`` are inputs that nothing was compared with
+    yet, and what the original makes of them; None where they are not drawn yet.
     """
 
     imported: ImportedModel
@@ -60,6 +62,7 @@ class Prepared:
     fused: FusedModel
     schedules: Mapping[str, ChosenSchedule] = field(default_factory=dict)
     compiled: Compiled | None = None
+    samples: Samples | None = field(default=None, repr=False)
 
 
 def resolved_target(target: str | Target, threads: int | None, key: str = "") -> Target:
@@ -129,7 +132,9 @@ def prepared(
     """
     from autotune.frontends import import_model
     from autotune.frontends.verify import Disagreement
+    from autotune.imports import import_apart
 
+    import_apart("optuna")
     tell(status, f"importing {told(model)}")
     imported: ImportedModel | None = import_model(model, input_shapes)
     failure: ModelError | None = None
@@ -154,35 +159,38 @@ def _compared(
     """``imported`` fused, and compared with its original. Raises ``ModelError``."""
     from autotune.artifact.build import compiled, runnable
     from autotune.frontends import verify_import
-    from autotune.frontends.verify import naive_build
+    from autotune.frontends.verify import naive_build, samples_of
     from autotune.graph.pipeline import optimise
     from autotune.precision.agreement import in_full
     from autotune.precision.told import shortened
 
-    tell(status, "fusing operators")
     chosen = None if choices is None else choices(imported)
-    short = bool(shortened(chosen))
-    try:
+    if shortened(chosen):
         # What is rounded says nothing of the import: that is compared as it is in float32.
-        fused = optimise(imported, target, in_full(chosen) if short else chosen)
+        full = _compared(imported, target, status, lambda _: in_full(chosen), None)
+        fused = optimise(imported, target, chosen)
+        return Prepared(imported, full.check, fused, {} if schedules is None else schedules(fused))
+    tell(status, "fusing operators")
+    try:
+        fused = optimise(imported, target, chosen)
     except Exception:
         naive_build(imported)  # if TVM alone cannot compile it either, that is what is told
         raise
     tell(status, "comparing the import with the original model")
-    if short:
-        check = verify_import(imported, (lambda _: runnable(fused)) if runs_here(target) else None)
-        fused = optimise(imported, target, chosen)
-        return Prepared(imported, check, fused, {} if schedules is None else schedules(fused))
     known = {} if schedules is None else schedules(fused)
     if not runs_here(target):
         return Prepared(imported, verify_import(imported), fused, known)
     made: Compiled | None = None
     try:
+        # Of the original at once, also what the artifact is compared with: while its engine holds
+        # all weights, nothing else of ours should.
+        samples, later = samples_of(imported, 0, 1)
         # Fused and scheduled: seconds, where the plain module takes a minute.
         if schedules is not None:
             made = compiled(fused, known)
         run = runnable(fused) if made is None else made.runnable()
-        return Prepared(imported, verify_import(imported, lambda _: run), fused, known, made)
+        check = verify_import(imported, lambda _: run, samples=samples)
+        return Prepared(imported, check, fused, known, made, later)
     except ModelError:
         # Whose fault is it? The import alone, compiled without anything of ours, decides.
         return Prepared(imported, verify_import(imported), fused, known)
@@ -220,7 +228,7 @@ def built(prepared: Prepared, output: str | Path, status: Status | None) -> Comp
         tell(status, f"compiling{tuned}")
 
         def compare(draft: Path) -> None:
-            checks.append(checked(imported, draft, fused))
+            checks.append(checked(imported, draft, fused, prepared.samples))
 
         try:
             manifest = build(
@@ -251,11 +259,14 @@ def ways(prepared: Prepared) -> list[tuple[Mapping[str, ChosenSchedule], bool]]:
     return [*found, ({}, True)] if schedules else found
 
 
-def checked(imported: ImportedModel, draft: Path, fused: FusedModel) -> ImportCheck:
+def checked(
+    imported: ImportedModel, draft: Path, fused: FusedModel, samples: Samples | None = None
+) -> ImportCheck:
     """The artifact ``draft`` of ``fused`` beside the original.
 
     Where some of it is computed in shorter numbers than the original it is compared with what that
-    means. Raises ``ModelError`` where they differ.
+    means. ``samples`` are those of the ``Prepared`` that it was made from. Raises ``ModelError``
+    where they differ.
     """
     from autotune.frontends import verify_import
     from autotune.precision.agreement import check_meaning
@@ -265,7 +276,7 @@ def checked(imported: ImportedModel, draft: Path, fused: FusedModel) -> ImportCh
     if shortened(fused.choices.get("spaces")):
         return check_meaning(imported, fused, load(draft), seed=1)
     # Another seed than the import was compared with: fresh inputs.
-    return verify_import(imported, lambda _: load(draft), seed=1)
+    return verify_import(imported, lambda _: load(draft), seed=1, samples=samples)
 
 
 def runs_here(target: Target) -> bool:

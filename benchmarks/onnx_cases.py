@@ -15,12 +15,33 @@ others stay inputs.
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+
+class Named(Protocol):
+    """Anything that is examined under a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Outcome(Named, Protocol):
+    """What became of it, and why."""
+
+    @property
+    def outcome(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+C = TypeVar("C", bound=Named)
 
 PARAMETERS: dict[str, tuple[str, ...]] = {
     "AffineGrid": ("size",),
@@ -154,6 +175,25 @@ def model_cases(kinds: Sequence[str] = FOLDERS) -> Iterator[Case]:
                 )
                 if ordinary((*inputs, *outputs)):
                     yield _case(test, model, inputs, outputs, False, f"{kind} model")
+
+
+def named(cases: Sequence[C], only: str) -> list[C]:
+    """Those of ``cases`` whose name holds one of the words in ``only``, by commas; all of none."""
+    words = [word for word in only.split(",") if word]
+    return [case for case in cases if not words or any(word in case.name for word in words)]
+
+
+def teller(count: int, quiet: str) -> Callable[[Outcome], None]:
+    """What prints a line for each of ``count`` results as it comes, but where it is ``quiet``."""
+    numbers = itertools.count(1)
+
+    def tell(result: Outcome) -> None:
+        number = next(numbers)
+        if result.outcome != quiet:
+            line = f"{number}/{count} {result.name}: {result.outcome}, {result.reason}"
+            print(line, flush=True)
+
+    return tell
 
 
 def ordinary(values: Sequence[Any]) -> bool:

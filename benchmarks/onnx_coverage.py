@@ -24,14 +24,17 @@ import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autotune.errors import InputError, UserError
-from benchmarks.onnx_cases import FOLDERS, Case, model_cases, node_cases
+from benchmarks.onnx_cases import FOLDERS, Case, model_cases, named, node_cases, teller
+
+if TYPE_CHECKING:
+    from autotune.steps import Prepared
 
 RIGHT, REFUSED, WRONG, FAILED, CRASHED, LATE = OUTCOMES = (
     "right", "refused", "wrong", "failed", "crashed", "late"
@@ -77,19 +80,13 @@ class Running:
 
 def examine(case: Case, folder: Path) -> tuple[str, str, str]:
     """Outcome, stage and reason of ``case``, in this process."""
-    from autotune.artifact.build import runnable
-    from autotune.frontends import verify_import
-    from autotune.steps import prepared, resolved_target
-
-    target = resolved_target("native", 1)
     path = folder / "model.onnx"
     path.write_bytes(case.model.SerializeToString())
     stage = ""
     try:
-        ready = prepared(path, None, target, None)
+        ready = ready_model(path, None)
         imported, stage = ready.imported, ready.imported.stage
-        run = runnable(ready.fused)
-        verify_import(imported, lambda _: run, seed=1)
+        run = compared(ready)
     except UserError as error:
         return REFUSED, stage, str(error).replace(str(path), "the model")
     actual = run({spec.name: case.inputs[spec.name] for spec in imported.inputs})
@@ -98,6 +95,23 @@ def examine(case: Case, folder: Path) -> tuple[str, str, str]:
         if reason:
             return WRONG, stage, f"{spec.name}: {reason}"
     return RIGHT, stage, ""
+
+
+def ready_model(path: Path, shapes: Mapping[str, tuple[int, ...]] | None) -> Prepared:
+    """The model in the file, compiled with default schedules for one thread of this machine."""
+    from autotune.steps import prepared, resolved_target
+
+    return prepared(path, shapes, resolved_target("native", 1), None, schedules=lambda _: {})
+
+
+def compared(ready: Prepared) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """What runs a model, compared on more inputs. Raises ``ModelError`` where it is wrong."""
+    from autotune.artifact.build import runnable
+    from autotune.frontends import verify_import
+
+    run = runnable(ready.fused) if ready.compiled is None else ready.compiled.runnable()
+    verify_import(ready.imported, lambda _: run, seed=1, samples=ready.samples)
+    return run
 
 
 def difference(expected: Any, actual: Any, rtol: float) -> str:
@@ -248,18 +262,9 @@ def _run(options: argparse.Namespace) -> int:
     else:
         cases = list(node_cases(bind=not options.as_given)) if "node" in kinds else []
         cases += list(model_cases([kind for kind in kinds if kind != "node"]))
-    words = [word for word in options.only.split(",") if word]
-    cases = [case for case in cases if not words or any(word in case.name for word in words)]
+    cases = named(cases, options.only)
     load_all()
-    count = 0
-
-    def tell(result: Result) -> None:
-        nonlocal count
-        count += 1
-        if result.outcome != RIGHT:
-            print(f"{count}/{len(cases)} {result.name}: {result.outcome}, {result.reason}")
-
-    results = examine_all(cases, options.jobs, options.limit, tell)
+    results = examine_all(cases, options.jobs, options.limit, teller(len(cases), RIGHT))
     found = summary(results)
     print(", ".join(f"{found['outcomes'].get(outcome, 0)} {outcome}" for outcome in OUTCOMES))
     if options.json is not None:

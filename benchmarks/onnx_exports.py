@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import InputError, UserError
+from benchmarks.onnx_cases import named, teller
 from benchmarks.onnx_coverage import (
     BUGS,
     OUTCOMES,
@@ -35,8 +36,10 @@ from benchmarks.onnx_coverage import (
     RIGHT,
     WRONG,
     Result,
+    compared,
     examine_all,
     load_all,
+    ready_model,
 )
 from benchmarks.options import several
 
@@ -66,20 +69,16 @@ class Exported:
 
 def examine(case: Exported, _folder: Path) -> tuple[str, str, str]:
     """Outcome, import stage and reason of ``case``, in this process."""
-    from autotune.artifact.build import runnable
-    from autotune.frontends import verify_import
     from autotune.frontends.sampling import sample_inputs
     from autotune.frontends.verify import check_outputs
     from autotune.inspection import inspect
-    from autotune.steps import prepared, resolved_target
 
     stage = ""
     try:
         inspect(case.path, case.shapes)
-        ready = prepared(case.path, case.shapes or None, resolved_target("native", 1), None)
+        ready = ready_model(case.path, case.shapes or None)
         imported, stage = ready.imported, ready.imported.stage
-        run = runnable(ready.fused)
-        verify_import(imported, lambda _: run, seed=1)
+        run = compared(ready)
     except UserError as error:
         return REFUSED, stage, str(error).replace(str(case.path), "the model")
     for seed in (2, 3):
@@ -194,18 +193,9 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
         for package in manifests[name]["missing"]:
             print(f"{name} is left out: {package} is not installed for {pythons[name]}")
         cases += exported(name, own, manifests[name])
-    words = [word for word in options.only.split(",") if word]
-    cases = [case for case in cases if not words or any(word in case.name for word in words)]
+    cases = named(cases, options.only)
     load_all()
-    count = 0
-
-    def tell(result: Result) -> None:
-        nonlocal count
-        count += 1
-        if result.outcome != RIGHT:
-            print(f"{count}/{len(cases)} {result.name}: {result.outcome}, {result.reason}",
-                  flush=True)  # fmt: skip
-
+    tell = teller(len(cases), RIGHT)
     results = examine_all(cases, options.jobs, options.limit, tell, examine)
     found = summary(results)
     unwritten = {

@@ -55,8 +55,8 @@ class Compiled:
     schedules: Mapping[str, ChosenSchedule]
     executable: Any = field(repr=False)
     tasks: tuple[TaskEntry, ...] = field(repr=False)
-    weights: tuple[Any, ...] = field(repr=False)
-    """What the program takes after its inputs."""
+    weights: list[Any] = field(repr=False)
+    """Tensors of TVM, which the program takes after its inputs. Empty once ``build`` wrote them."""
     calls: tuple[CallEntry, ...] = field(default=(), repr=False)
 
     def runnable(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -96,7 +96,8 @@ def build(
     of their search space. Where a schedule does not apply or does not compile the next best takes
     its place, and the manifest says so. ``refused`` holds what must not be used (see ``Refused``);
     ``safe`` keeps LLVM's optimiser at its lowest useful level; ``made`` is what ``compiled``
-    made of the same arguments, where it was asked before; ``notes`` are kept in the manifest.
+    made of the same arguments, where it was asked before, and is used up; ``notes`` are kept in the
+    manifest.
     ``check`` is given the finished directory before it takes its place; if it raises, nothing is
     written. From equal arguments the same bytes are written. Raises ``ArtifactError`` where the
     directory cannot be written or nothing can link.
@@ -112,6 +113,9 @@ def build(
         shared = SharedWeights()
         places = shared.add(made.weights)
         entry = shared.write(draft / WEIGHTS) if places else None
+        # Whoever checks the artifact has them in memory again, from the file.
+        del shared
+        made.weights.clear()
         manifest = write(made, draft, [*notes, *([SAFE] if safe else [])], places, entry)
         if check is not None:
             check(draft)
@@ -183,8 +187,7 @@ def _running(
 
     from autotune.machine import Machine
 
-    rest = [tvm.runtime.tensor(weight) for weight in weights]
-    machine = Machine(program, fused.target.threads, rest)
+    machine = Machine(program, fused.target.threads, weights)
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
         given = [tvm.runtime.tensor(np.asarray(inputs[s.name], order="C")) for s in fused.inputs]
@@ -217,7 +220,7 @@ def _compiled(
     safe: bool,
     *,
     apart: bool,
-) -> tuple[Any, tuple[TaskEntry, ...], tuple[Any, ...], tuple[CallEntry, ...]]:
+) -> tuple[Any, tuple[TaskEntry, ...], list[Any], tuple[CallEntry, ...]]:
     """The Relax executable, how each task was compiled, the weights it is to be given, its calls.
 
     The weights are taken out of it with ``apart``; without there are none.
@@ -272,7 +275,7 @@ def _with_schedules(
     return tvm.IRModule(functions, attrs=module.attrs), tuple(entries)
 
 
-def _lowered(module: Any, target: Target, safe: bool, apart: bool) -> tuple[Any, tuple[Any, ...]]:
+def _lowered(module: Any, target: Target, safe: bool, apart: bool) -> tuple[Any, list[Any]]:
     import tvm
     from tvm import relax
 
@@ -292,7 +295,7 @@ def _lowered(module: Any, target: Target, safe: bool, apart: bool) -> tuple[Any,
                 relax.transform.DeadCodeElimination(),
             ]
         )(module)
-        weights: tuple[Any, ...] = ()
+        weights: list[Any] = []
         if apart:
             packed, weights = lifted(packed)
         built = relax.build(packed, made, relax_pipeline="default", tir_pipeline=PIPELINE)

@@ -11,7 +11,6 @@ from autotune.errors import ModelError
 from autotune.frontends.base import Frontend, ImportedModel, TensorSpec, path_of
 from autotune.frontends.onnx_blame import first_difference
 from autotune.frontends.onnx_file import (
-    OnnxFile,
     declared_shape,
     digest_of_import,
     fix_shapes,
@@ -19,9 +18,9 @@ from autotune.frontends.onnx_file import (
     read_onnx,
     tensors_of,
 )
-from autotune.frontends.onnx_prepare import STAGES, import_prepared
+from autotune.frontends.onnx_prepare import STAGES, import_prepared, simplified
 from autotune.frontends.onnx_reference import OnnxReference
-from autotune.frontends.onnx_weights import bound, mapped, with_inputs
+from autotune.frontends.onnx_weights import bound, mapped, outline, with_inputs
 
 if TYPE_CHECKING:
     from autotune.frontends.base import Arrays
@@ -59,25 +58,65 @@ def import_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> Impo
     Raises ``ModelError`` where the file or its operators are at fault and ``InputError`` where the
     shapes are.
     """
-    file = read_onnx(path)
-    fixed = fix_shapes(file.proto, input_shapes)
-    return _imported(file, fixed, 0)
+    return _imported(_Model(path, input_shapes), 0)
 
 
 def digest_of_onnx(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> str:
     """The digest that ``import_onnx`` gives the same; raises what that does for file and shapes."""
     file = read_onnx(path)
     inputs = _inputs(fix_shapes(file.proto, input_shapes))
-    return digest_of_import(file, {spec.name: spec.shape for spec in inputs})
+    return digest_of_import(file.digest, {spec.name: spec.shape for spec in inputs})
 
 
-def _imported(file: OnnxFile, fixed: Any, stage: int) -> ImportedModel:
-    """Import ``fixed`` by a cure from ``stage`` on."""
-    path = file.path
-    inputs = _inputs(fixed)
-    names = [value.name for value in fixed.graph.output]
-    prepared = import_prepared(with_inputs(fixed), path.name, stage)
-    module = bound(prepared.module, mapped(fixed, path.parent))
+class _Model:
+    """A file and the shapes it is compiled for. It is read whenever its graph is asked for.
+
+    A graph holds every weight, and once it is imported it is seldom needed again.
+    """
+
+    def __init__(self, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.path, self.shapes, self.digest = path, shapes, ""
+
+    def graph(self) -> Any:
+        """The model with its shapes fixed, anew; raises ``ModelError`` and ``InputError``."""
+        file = read_onnx(self.path)
+        if self.digest not in ("", file.digest):
+            raise ModelError(f"{self.path} was changed while it was compiled: begin again")
+        self.digest = file.digest
+        return fix_shapes(file.proto, self.shapes)
+
+    def simplified(self) -> Any:
+        """The model that is imported where no cure is needed."""
+        return simplified(lambda: with_inputs(self.graph()))[0]
+
+
+class _Shown(_Model):
+    """``model`` with other outputs: a graph that is no file."""
+
+    def __init__(self, model: _Model, shown: Any) -> None:
+        super().__init__(model.path, model.shapes)
+        self.digest, self._shown = model.digest, shown
+
+    def graph(self) -> Any:
+        copy = type(self._shown)()
+        copy.CopyFrom(self._shown)
+        return copy
+
+
+def _imported(model: _Model, stage: int) -> ImportedModel:
+    """Import ``model`` by a cure from ``stage`` on."""
+    path = model.path
+    first = [model.graph()]
+    known = type(first[0])()
+    known.CopyFrom(outline(first[0]))
+    inputs = _inputs(known)
+    names = [value.name for value in known.graph.output]
+
+    def source() -> Any:
+        return with_inputs(first.pop() if first else model.graph())
+
+    prepared = import_prepared(source, with_inputs(known), path.name, stage)
+    module = bound(prepared.module, mapped(known, path.parent))
     try:
         outputs = _outputs(module, names, path.name)
     except ModelError:
@@ -85,33 +124,33 @@ def _imported(file: OnnxFile, fixed: Any, stage: int) -> ImportedModel:
             raise
         # A later cure may know what this one leaves to the data.
         with contextlib.suppress(ModelError):
-            return _imported(file, fixed, prepared.stage + 1)
+            return _imported(model, prepared.stage + 1)
         raise
 
     def again() -> ImportedModel | None:
         """By the next cure that works; None where there is none."""
         try:
-            return _imported(file, fixed, prepared.stage + 1)
+            return _imported(model, prepared.stage + 1)
         except ModelError:
             return None
 
     def blame(given: Arrays) -> str:
         def alike(shown: Any) -> ImportedModel:
-            return _imported(file, shown, prepared.stage)
+            return _imported(_Shown(model, shown), prepared.stage)
 
         # The model as it was exported speaks the user's language; but not all of it may import.
-        found = first_difference(fixed, given, alike)
-        return found or first_difference(prepared.plain, given, alike)
+        found = first_difference(model.graph(), given, alike)
+        return found or first_difference(model.simplified(), given, alike)
 
     return ImportedModel(
         name=path.stem,
-        digest=digest_of_import(file, {spec.name: spec.shape for spec in inputs}),
+        digest=digest_of_import(model.digest, {spec.name: spec.shape for spec in inputs}),
         module=module,
         inputs=inputs,
         outputs=outputs,
-        reference=OnnxReference(path, fixed, prepared.plain),
+        reference=OnnxReference(path, known, model.graph, model.simplified),
         notes=prepared.notes,
-        half=_has_halves(fixed),
+        half=_has_halves(known),
         stage=STAGES[prepared.stage],
         blame=blame,
         again=again,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import ModelError
-from autotune.frontends.onnx_weights import is_apart, stay_apart
+from autotune.frontends.onnx_weights import is_apart, is_large, stay_apart, with_inputs
 from autotune.frontends.shapes import Shapes, fixed_shapes
 
 
@@ -53,6 +53,7 @@ def read_onnx(path: Path) -> OnnxFile:
     if not proto.ir_version or not proto.opset_import or not proto.graph.output:
         raise ModelError(f"{path} is not an ONNX model: it names no version, operators or outputs")
     digest = hashlib.sha256(content)
+    del content  # it holds every weight once more
     files = _external_files(path, proto)
     for file in files:
         with file.open("rb") as stream:
@@ -132,7 +133,7 @@ def _check(path: Path, proto: Any) -> None:
     try:
         # By path where weights stay in their files, for the checker looks whether they are there.
         apart = any(is_apart(tensor) for tensor in proto.graph.initializer)
-        onnx.checker.check_model(str(path) if apart else proto)
+        onnx.checker.check_model(str(path) if apart else with_inputs(proto, is_large))
     except onnx.checker.ValidationError as error:
         # The checker also refuses what runs everywhere, so ONNX Runtime has the last word; unless
         # it must fail for an operator of its own, which is better said by the operator's name.
@@ -209,7 +210,7 @@ def declared_shape(value: Any) -> tuple[int | None, ...] | None:
     )
 
 
-def digest_of_import(file: OnnxFile, inputs: Mapping[str, tuple[int, ...]]) -> str:
-    """Digest of the file's bytes and the shapes it is compiled for."""
+def digest_of_import(file: str, inputs: Mapping[str, tuple[int, ...]]) -> str:
+    """Digest of the bytes of a file, whose own is ``file``, and the shapes it is compiled for."""
     shapes = json.dumps({name: list(shape) for name, shape in sorted(inputs.items())})
-    return hashlib.sha256(f"{file.digest} {shapes}".encode()).hexdigest()
+    return hashlib.sha256(f"{file} {shapes}".encode()).hexdigest()

@@ -6,7 +6,8 @@ wrong result, so none is applied to a model that does not need it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+import gc
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,23 +18,27 @@ from autotune.frontends.onnx_relax import is_supported, to_relax, unsupported_op
 from autotune.frontends.onnx_rewrites import REWRITES, rewritten
 from autotune.frontends.onnx_rewrites.base import Refused, Rewrite, qualified
 
+Source = Callable[[], Any]
+"""Makes a model, each time anew: who asks may use it up, so that it is not held twice."""
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model that TVM's importer took: its Relax module, and the ONNX model it was made from.
+    """What TVM's importer made of a model: its Relax module.
 
-    ``stage`` is the place of the cure in ``STAGES``, ``notes`` says what was done. ``plain`` is the
-    simplified model before it was taken apart.
+    ``stage`` is the place of the cure in ``STAGES``, ``notes`` says what was done.
     """
 
     module: Any = field(repr=False)
-    plain: Any = field(repr=False)
     stage: int
     notes: tuple[str, ...]
 
 
 LAST = frozenset(["NonMaxSuppression"])
 """Operators whose result has fewer rows than TVM's importer says, so that nothing may follow."""
+
+HEAVY = 1 << 26
+"""Bytes of a model whose copies are not left to be found by the garbage collector in its time."""
 
 UNROLLED = 1000
 """Nodes that a model has become, above which steps were unrolled."""
@@ -48,8 +53,10 @@ RANDOM = frozenset(
 STAGES = ("simplified", "as it is", "inlined", "rewritten", "inlined and rewritten")
 
 
-def import_prepared(proto: Any, name: str, first: int = 0) -> Prepared:
-    """Import ``proto`` by the weakest cure that works, of those from ``first`` on in ``STAGES``.
+def import_prepared(source: Source, proto: Any, name: str, first: int = 0) -> Prepared:
+    """Import a model by the weakest cure that works, of those from ``first`` on in ``STAGES``.
+
+    ``proto`` is its outline.
 
     Raises ``ModelError``, naming all unsupported operators at once where that is the reason.
     """
@@ -63,12 +70,12 @@ def import_prepared(proto: Any, name: str, first: int = 0) -> Prepared:
             f"{name} goes on after {', '.join(sorted(unusable))}, and how much that returns "
             "depends on the data: cut the model after it"
         )
-    plain, slim_notes = simplify(proto)
+    plain, slim_notes = simplified(source)
     try:
         rewritten(plain, lambda _, rewrite: rewrite.always or bool(rewrite.domain))
     except Refused as error:
         raise ModelError(f"{name} has {error}") from None
-    for stage, candidate, notes, reason in _stages(proto, plain, slim_notes, first):
+    for stage, candidate, notes, reason in _stages(source, plain, slim_notes, first):
         reasons += [reason] if reason else []
         missing = unsupported_operators(candidate)
         if missing:
@@ -79,7 +86,7 @@ def import_prepared(proto: Any, name: str, first: int = 0) -> Prepared:
             continue
         try:
             named = original_names(proto, candidate)
-            return Prepared(to_relax(candidate, named), plain, stage, notes)
+            return Prepared(to_relax(candidate, named), stage, notes)
         except Exception as error:  # TVM's importer fails in any way; the next cure may help
             failure = failure or error
     if unsupported and failure is None:
@@ -97,7 +104,7 @@ def import_prepared(proto: Any, name: str, first: int = 0) -> Prepared:
 
 
 def _stages(
-    proto: Any, plain: Any, slim_notes: tuple[str, ...], first: int
+    source: Source, plain: Any, slim_notes: tuple[str, ...], first: int
 ) -> Iterator[tuple[int, Any, tuple[str, ...], str]]:
     """From ``first`` on: place in ``STAGES``, model, notes, and what a rewrite could not know."""
     fixed, done, _ = rewritten(plain, lambda _, rewrite: rewrite.always)
@@ -106,7 +113,7 @@ def _stages(
         yield 0, fixed, (*slim_notes, *always), ""
     if first <= 1:
         # Simplifying folds what the importer could not; but now and then it breaks a model.
-        raw, done, _ = rewritten(proto, lambda _, rewrite: rewrite.always)
+        raw, done, _ = rewritten(source(), lambda _, rewrite: rewrite.always)
         notes = (f"rewritten: {', '.join(sorted(done))}",) if done else ()
         yield 1, raw, ("not simplified", *notes), ""
     missing = set(unsupported_operators(plain))
@@ -182,13 +189,25 @@ def _control(proto: Any) -> set[str]:
 
 def simplify(proto: Any) -> tuple[Any, tuple[str, ...]]:
     """``proto`` with constants folded and shapes inferred; as it is, with a note, if that fails."""
+    return simplified(lambda: _copy(proto))
+
+
+def simplified(source: Source) -> tuple[Any, tuple[str, ...]]:
+    """As ``simplify``, of what ``source`` makes, which is used up."""
     import onnxslim
 
+    proto = source()
+    heavy = proto.ByteSize() >= HEAVY
+    inputs = [_copy(value) for value in graph_inputs(proto)]
+    given = [proto]
+    del proto
     try:
-        slim = onnxslim.slim(_copy(proto))
+        slim = onnxslim.slim(given.pop())
     except Exception as error:  # onnxslim raises IndexError, KeyError and more on valid models
-        return proto, (f"not simplified: onnxslim failed ({type(error).__name__})",)
-    _keep_inputs(proto, slim)
+        return source(), (f"not simplified: onnxslim failed ({type(error).__name__})",)
+    if heavy:
+        gc.collect()  # its graphs refer to themselves, and to the weights
+    _keep_inputs(inputs, slim)
     _plain_constants(slim)
     return slim, ()
 
@@ -210,10 +229,10 @@ def _plain_constants(proto: Any) -> None:
             node.attribute.append(helper.make_attribute("value", tensor))
 
 
-def _keep_inputs(proto: Any, slim: Any) -> None:
-    """Give ``slim`` the inputs of ``proto`` again: onnxslim drops those that nothing reads."""
+def _keep_inputs(inputs: list[Any], slim: Any) -> None:
+    """Give ``slim`` its ``inputs`` again: onnxslim drops those that nothing reads."""
     typed = {value.name: value for value in slim.graph.input}
-    kept = [_copy(typed.get(value.name, value)) for value in graph_inputs(proto)]
+    kept = [_copy(typed.get(value.name, value)) for value in inputs]
     del slim.graph.input[:]
     slim.graph.input.extend(kept)
 

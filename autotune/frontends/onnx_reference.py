@@ -18,15 +18,26 @@ QUANTISED = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLin
 class OnnxReference:
     """Computes the outputs of an ONNX model, by name, from arrays by name.
 
-    The engine is made at the first call. ``engine`` is then "onnxruntime", or "onnx.reference"
-    where ONNX Runtime refuses the model. ``threads`` is how many ONNX Runtime may use (0: all).
+    ``known`` is its outline; ``model`` and ``simplified`` make it and what it is simplified to,
+    where they are needed. The engine is made at the first call. ``engine`` is then "onnxruntime",
+    or "onnx.reference" where ONNX Runtime refuses the model. ``threads`` is how many ONNX Runtime
+    may use (0: all).
     """
 
-    def __init__(self, path: Path, proto: Any, simplified: Any, threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        known: Any,
+        model: Callable[[], Any],
+        simplified: Callable[[], Any],
+        threads: int = 0,
+    ) -> None:
         self.path = path
         self.threads = threads
         self.engine = ""
-        self._proto = proto
+        self.quantised = any(node.op_type in QUANTISED for node in known.graph.node)
+        """Whether the model rounds on its way, where two right computations may part."""
+        self._model = model
         self._simplified = simplified
         self._run: Callable[[Arrays], Outputs] | None = None
 
@@ -39,7 +50,11 @@ class OnnxReference:
     def evaluate(self) -> None:
         """From now on by ``onnx.reference``: for what ONNX Runtime loads but cannot run."""
         self.engine = "onnx.reference"
-        self._run = lambda inputs: _evaluate(self._proto, inputs)
+        self._run = _evaluator(self._model())
+
+    def release(self) -> None:
+        """Give back the memory of the engine, which is made again at the next call."""
+        self._run = None
 
     def double(self, inputs: Arrays) -> Outputs:
         """The outputs with every float32 computed in float64: slow, and exact but for its faults.
@@ -54,12 +69,7 @@ class OnnxReference:
             name: array.astype(np.float64) if array.dtype == np.float32 else array
             for name, array in inputs.items()
         }
-        return _evaluate(in_double(self._simplified), wide)
-
-    @property
-    def quantised(self) -> bool:
-        """Whether the model rounds on its way, where two right computations may part."""
-        return any(node.op_type in QUANTISED for node in self._proto.graph.node)
+        return _evaluator(in_double(self._simplified()))(wide)
 
     def in_integers(self, inputs: Arrays) -> Outputs:
         """What ONNX Runtime makes of a quantised model by its own kernels of integers.
@@ -69,6 +79,8 @@ class OnnxReference:
         return _session(str(self.path), self.threads)(inputs)
 
     def _make(self) -> Callable[[Arrays], Outputs]:
+        if self.engine == "onnx.reference":
+            return _evaluator(self._model())
         try:
             # By path, since weights may lie beside the file. A quantised model as it is written:
             # else it is computed in integers, which round at other places, and on processors
@@ -76,7 +88,7 @@ class OnnxReference:
             run = _session(str(self.path), self.threads, as_written=self.quantised)
         except Exception:  # its errors share no root; the reference evaluator may know more
             self.engine = "onnx.reference"
-            return lambda inputs: _evaluate(self._proto, inputs)
+            return _evaluator(self._model())
         self.engine = "onnxruntime"
         return run
 
@@ -107,13 +119,18 @@ def _session(
     return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _evaluate(proto: Any, inputs: Arrays) -> Outputs:
-    import numpy as np
-    from onnx.reference import ReferenceEvaluator
+def _evaluator(proto: Any) -> Callable[[Arrays], Outputs]:
+    """What computes ``proto`` by ``onnx.reference``."""
 
-    evaluator = ReferenceEvaluator(proto)
-    with np.errstate(all="ignore"):
-        return dict(zip(evaluator.output_names, evaluator.run(None, dict(inputs)), strict=True))
+    def run(inputs: Arrays) -> Outputs:
+        import numpy as np
+        from onnx.reference import ReferenceEvaluator
+
+        evaluator = ReferenceEvaluator(proto)
+        with np.errstate(all="ignore"):
+            return dict(zip(evaluator.output_names, evaluator.run(None, dict(inputs)), strict=True))
+
+    return run
 
 
 def in_double(proto: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Runnable = Callable[[Arrays], dict[str, np.ndarray]]
     Build = Callable[[ImportedModel], Runnable]
+    Samples = Sequence[tuple[Arrays, Arrays]]
 
 TOLERANCE = 1e-4
 """Largest difference allowed, as a share of the largest magnitude in the output (float32)."""
@@ -78,15 +79,20 @@ class Disagreement(ModelError):
 
 
 def verify_import(
-    imported: ImportedModel, build: Build | None = None, seed: int = 0
+    imported: ImportedModel,
+    build: Build | None = None,
+    seed: int = 0,
+    samples: Samples | None = None,
 ) -> ImportCheck:
     """Run ``imported`` on random inputs, extremes included, and compare with its reference.
 
     ``build`` makes something that runs from the imported model; without it the module is compiled
-    unfused and unscheduled, which is slow to run but has no part of ours in it. Raises
-    ``Disagreement``, naming the output and the error, where the two disagree.
+    unfused and unscheduled, which is slow to run but has no part of ours in it. ``samples`` are
+    what ``samples_of`` made of ``seed``, where it was asked before. Raises ``Disagreement``, naming
+    the output and the error, where the two disagree.
     """
-    samples = _samples(imported, seed)
+    if samples is None:
+        (samples,) = samples_of(imported, seed)
     run = (build or naive_build)(imported)
     # Extremes may all but close a sigmoid, and then each engine's rounding, of 1e-7 of what it can
     # be, is a large part of what is left: there an output counts as large as on plain inputs.
@@ -128,7 +134,19 @@ def check_outputs(
     return settled
 
 
-def _samples(imported: ImportedModel, seed: int) -> list[tuple[Arrays, Arrays]]:
+def samples_of(imported: ImportedModel, *seeds: int) -> list[Samples]:
+    """Those of each of ``seeds``; then the reference, which holds every weight, lets go of them.
+
+    Raises ``ModelError`` where it accepts no inputs.
+    """
+    found = [_samples(imported, seed) for seed in seeds]
+    release = getattr(imported.reference, "release", None)
+    if release is not None:
+        release()
+    return found
+
+
+def _samples(imported: ImportedModel, seed: int) -> Samples:
     """Inputs and what the reference makes of them: plain ones, and extremes where they are any use.
 
     Not every input is accepted (an integer may divide, or index), so the reference decides. A

@@ -53,7 +53,7 @@ _FOLDERS: dict[str, Callable[..., np.ndarray]] = {
     "relax.isnan": lambda call, x: np.isnan(x),
     "relax.where": lambda call, c, x, y: np.asarray(np.where(c, x, y)),
 }
-_NUMPY_DTYPES = frozenset(
+NUMPY_DTYPES = frozenset(
     [
         "bool",
         "int8",
@@ -69,6 +69,7 @@ _NUMPY_DTYPES = frozenset(
         "float64",
     ]
 )
+"""What numpy has a type of its own for."""
 
 
 def fold_constants(module: tvm.IRModule) -> tvm.IRModule:
@@ -87,7 +88,7 @@ def fold_constants(module: tvm.IRModule) -> tvm.IRModule:
         tensors = [arg for arg in args if not isinstance(arg, relax.ShapeExpr)]
         if not tensors or not all(is_constant(arg) for arg in tensors) or shape_of(call) is None:
             return None
-        if str(call.ty.dtype) not in _NUMPY_DTYPES:
+        if str(call.ty.dtype) not in NUMPY_DTYPES:
             return None
         with np.errstate(all="ignore"):
             value = np.asarray(folder(call, *[array(arg) for arg in tensors]))

@@ -7,6 +7,7 @@ for, and what the exporter said where it wrote none.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -21,23 +22,31 @@ Maker = Callable[[Path], Shapes]
 
 
 def run(
-    packages: Sequence[str], makers: Callable[[], Mapping[str, Maker]], apart: bool = False
+    packages: Sequence[str],
+    makers: Callable[[], Mapping[str, Maker]],
+    apart: bool = False,
+    some: Sequence[str] = (),
 ) -> None:
     """Write what ``makers`` make into the folder that the command line names.
 
-    A missing package is in the manifest, instead of models. ``makers`` is called after that. An
-    exporter that may take its process with it gets one ``apart`` for each model.
+    A missing package is in the manifest, instead of models; but not one that only ``some`` models
+    need. ``makers`` is called after that. An exporter that may take its process with it gets one
+    ``apart`` for each model.
     """
     folder = Path(sys.argv[1])
     only = [word for word in sys.argv[2:3] for word in word.split(",") if word]
     folder.mkdir(parents=True, exist_ok=True)
     report: dict[str, object] = {"packages": {}, "missing": [], "models": []}
     try:
-        report["packages"] = {name: version(name) for name in packages}
+        found = {name: version(name) for name in packages}
     except PackageNotFoundError as error:
         report["missing"] = [error.name]
         (folder / "manifest.json").write_text(json.dumps(report))
         return
+    for name in some:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    report["packages"] = found
     models = []
     os.chdir(folder)  # exporters write weights beside the model by the working directory
     with warnings.catch_warnings():

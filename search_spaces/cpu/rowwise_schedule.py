@@ -7,7 +7,7 @@ from typing import Any
 
 from search_spaces.cpu.loops import cut_tails, fused
 from search_spaces.cpu.stages import Stages, extent
-from search_spaces.cpu.structure import LEAST_VECTOR
+from search_spaces.cpu.structure import LEAST_VECTOR, even_part
 from search_spaces.task import Block, Parameters, Target, Task
 
 MAX_PIECES = 8
@@ -184,6 +184,12 @@ class RowwiseSchedule:
             if count // step <= MAX_PIECES:
                 sch.unroll(piece)
             count = step
+            even = even_part(count, self.lanes)
+            if MAX_ODD * self.lanes < count and even < self.lanes <= 2 * even:
+                # TVM never ends to cut tails of half a vector off several pieces.
+                _, inner = sch.split(loop, [None, even])
+                sch.vectorize(inner)
+                return
         if count == 3:
             return  # colours, for instance: LLVM interleaves pixels better
         odd = count % self.lanes and count <= MAX_ODD * self.lanes

@@ -20,6 +20,11 @@ LONGEST = 400
 repeats what it reads 16 times."""
 
 
+_USES = {"Select": 3, "tirx.isnan": 10}
+"""How often a block with these reads the same value, or is as bad as that: isfinite asks for it
+several times, and what it guards is that value again, which keeps TVM's simplifier busy."""
+
+
 @dataclass(frozen=True)
 class Stages:
     """``kept`` are the blocks (by index) with loops of their own, in order, the last the output.
@@ -64,7 +69,7 @@ def _too_long(workload: Workload, kept: list[int]) -> list[int]:
     more: list[int] = []
     for index, block in enumerate(workload.blocks):
         own = sum(count for _, count in block.ops)
-        uses = max(own // 6, 3 if any(name == "Select" for name, _ in block.ops) else 1)
+        uses = max(own // 6, *(_USES.get(name, 1) for name, _ in block.ops), 1)
         read = {read.buffer for read in block.reads if read.buffer in lengths}
         length = own + uses * sum(lengths[buffer] for buffer in read)
         if length > LONGEST:

@@ -1,10 +1,12 @@
-"""A spread of the ONNX project's own tests: none wrong, none crashed; and damaged models."""
+"""A spread of the ONNX project's own tests, and models of exporters: none wrong, none crashed; and
+damaged models."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +49,34 @@ def test_damaged_models_end_with_a_sentence(tmp_path: Path) -> None:
     assert found["outcomes"]["refused"] > 20
 
 
+@pytest.mark.skipif(
+    find_spec("torch") is None, reason="torch, which exports the models, is missing"
+)
+def test_models_as_torch_exports_them(tmp_path: Path) -> None:
+    """By TorchScript: torch.export's way needs onnxscript, which tests do without."""
+    names = ",".join(f"script_{name}" for name in ("lstm", "topk", "integers", "pads", "nonzero"))
+    words = ("--exporters", "torch", "--only", names)
+    code, found, told = run("onnx_exports", *words, folder=tmp_path)
+    assert code == 0, told
+    assert found["outcomes"]["torch"] == {"right": 4, "refused": 1}, told
+    (refused,) = (result for result in found["results"] if result["outcome"] == "refused")
+    assert refused["name"] == "torch/script_nonzero" and "no tensor of a fixed shape" in told
+
+
+def test_an_exporter_that_is_not_installed_is_left_out(tmp_path: Path) -> None:
+    words = ("--exporters", "versions,paddle", "--only", "layers_opset15")
+    code, found, told = run("onnx_exports", *words, folder=tmp_path)
+    assert code == 0, told
+    assert found["outcomes"] == {"versions": {"right": 1}}
+    assert "paddle is left out: paddlepaddle is not installed" in told
+
+
 def test_equal_seeds_make_equal_damage() -> None:
     assert list(mutants(20, 7)) == list(mutants(20, 7))
     assert list(mutants(20, 7)) != list(mutants(20, 8))
 
 
-@pytest.mark.parametrize("module", ["onnx_coverage", "onnx_fuzz"])
+@pytest.mark.parametrize("module", ["onnx_coverage", "onnx_exports", "onnx_fuzz"])
 def test_wrong_use_is_a_sentence(module: str, capsys: pytest.CaptureFixture[str]) -> None:
     from importlib import import_module
 

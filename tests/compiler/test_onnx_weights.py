@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from autotune.errors import ModelError
 from autotune.frontends import import_model, onnx_weights, verify_import
-from autotune.frontends.onnx_file import read_onnx
+from autotune.frontends.onnx_file import graph_inputs, read_onnx
 from autotune.inspection import inspect
 
 
@@ -68,6 +68,29 @@ def test_equal_digests_whether_apart_or_not(model: Path, monkeypatch: pytest.Mon
     apart = import_model(model, {"x": (3, 8)}).digest
     monkeypatch.setattr(onnx_weights, "MOST", 1 << 30)
     assert import_model(model, {"x": (3, 8)}).digest == apart
+
+
+def test_an_outline_has_every_shape_and_no_large_weight(model: Path) -> None:
+    proto = onnx.load(model)
+    made = onnx_weights.outline(proto)
+    kept = {tensor.name: tensor for tensor in made.graph.initializer}
+    assert {name: list(tensor.dims) for name, tensor in kept.items()} == {
+        tensor.name: list(tensor.dims) for tensor in proto.graph.initializer
+    }
+    assert not kept["v"].raw_data and kept["b"].raw_data
+    assert [value.name for value in graph_inputs(made)] == ["x"]
+    assert onnx_weights.with_inputs(proto, onnx_weights.is_large) is not proto
+    onnx.checker.check_model(onnx_weights.with_inputs(proto, onnx_weights.is_large))
+
+
+def test_a_file_that_changes_after_its_import_is_a_sentence(model: Path) -> None:
+    imported = import_model(model, {"x": (3, 8)})
+    proto = onnx.load(model)
+    proto.producer_name = "another"
+    onnx.save(proto, model)
+    with pytest.raises(ModelError, match="was changed while it was compiled"):
+        imported.reference.double({"x": np.zeros((3, 8), np.float32)})  # type: ignore[attr-defined]
+    assert imported.again() is None
 
 
 def test_a_file_that_is_cut_short_is_a_sentence(model: Path) -> None:

@@ -64,8 +64,9 @@ PASSES = 16
 
 
 def rewritten(proto: Any, wanted: Callable[[str, Rewrite], bool]) -> tuple[Any, Counter[str], str]:
-    """A copy of ``proto`` with operators rewritten; which ones how often; why others were not.
+    """``proto`` with operators rewritten; which ones how often; why others were not.
 
+    A copy, or ``proto`` itself where none were.
     ``wanted`` is asked for each operator that there is a rewrite for, as ``qualified`` spells it.
     Raises ``Refused``.
     """
@@ -74,27 +75,28 @@ def rewritten(proto: Any, wanted: Callable[[str, Rewrite], bool]) -> tuple[Any, 
         for operator in rewrite.names:
             if wanted(operator, rewrite):
                 table.setdefault(operator, []).append(rewrite)
-    copy = type(proto)()
-    copy.CopyFrom(proto)
-    done: Counter[str] = Counter()
-    reason = ""
+    made, done, reason = proto, Counter[str](), ""
     for number in range(PASSES):
-        count, reason = _once(copy, table, number)
+        made, count, reason = _once(made, table, number)
         done += count
         if not count:
             break
-    return copy, done, reason
+    return made, done, reason
 
 
-def _once(proto: Any, table: dict[str, list[Rewrite]], number: int) -> tuple[Counter[str], str]:
-    """Rewrite every node of ``proto``, in place, whose operator is in ``table``."""
+def _once(
+    proto: Any, table: dict[str, list[Rewrite]], number: int
+) -> tuple[Any, Counter[str], str]:
+    """``proto`` with every node rewritten whose operator is in ``table``; itself where none is."""
     from onnx import helper
 
     graph, done, reason = proto.graph, Counter[str](), ""
     if not any(_ours(node, table) for node in graph.node):
-        return done, reason
+        return proto, done, reason
     facts = Facts(proto)
     nodes: list[Any] = []
+    tensors: list[Any] = []
+    typed: list[Any] = []
     for index, node in enumerate(graph.node):
         if not _ours(node, table):
             nodes.append(node)
@@ -114,20 +116,24 @@ def _once(proto: Any, table: dict[str, list[Rewrite]], number: int) -> tuple[Cou
             nodes.append(node)
             continue
         nodes += site.nodes
-        graph.initializer.extend(site.tensors)
-        graph.value_info.extend(site.typed)
+        tensors += site.tensors
+        typed += site.typed
         for new, old in zip(made, node.output, strict=False):
             if old:
                 nodes.append(helper.make_node("Identity", [new], [old]))
         done[qualified(node.op_type, node.domain)] += 1
+    if not done:
+        return proto, done, reason
+    copy = _copied(proto)
     if any(node.domain == PRIVATE for node in nodes) and not any(
         known.domain == PRIVATE for known in proto.opset_import
     ):
-        proto.opset_import.append(helper.make_opsetid(PRIVATE, 1))
-    kept = [_copied(node) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(kept)
-    return done, reason
+        copy.opset_import.append(helper.make_opsetid(PRIVATE, 1))
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    copy.graph.initializer.extend(tensors)
+    copy.graph.value_info.extend(typed)
+    return copy, done, reason
 
 
 def _ours(node: Any, table: dict[str, list[Rewrite]]) -> bool:
@@ -136,7 +142,7 @@ def _ours(node: Any, table: dict[str, list[Rewrite]]) -> bool:
     return not finished and qualified(node.op_type, node.domain) in table
 
 
-def _copied(node: Any) -> Any:
-    copy = type(node)()
-    copy.CopyFrom(node)
+def _copied(message: Any) -> Any:
+    copy = type(message)()
+    copy.CopyFrom(message)
     return copy

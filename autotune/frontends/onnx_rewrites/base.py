@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.errors import ModelError
 from autotune.frontends.onnx_relax import PRIVATE
+from autotune.frontends.onnx_weights import outline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,16 +32,17 @@ class Facts:
         self.opset = max(
             (e.version for e in proto.opset_import if e.domain in ("", "ai.onnx")), default=1
         )
+        shown = outline(proto)  # which is serialised, and no shape follows from a large weight
         try:
-            graph = shape_inference.infer_shapes(proto, data_prop=True).graph
+            graph = shape_inference.infer_shapes(shown, data_prop=True).graph
         except Exception:  # C++ that raises as it likes; then less is known
-            graph = proto.graph
+            graph = shown.graph
         self._types: dict[str, Any] = {}
         self._constants: dict[str, Any] = {}
         for value in (*graph.input, *graph.output, *graph.value_info):
             if value.type.HasField("tensor_type"):
                 self._types[value.name] = value.type.tensor_type
-        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
         self._makers = {name: node for node in graph.node for name in node.output if name}
         for node in graph.node:
             if node.op_type == "Constant":
