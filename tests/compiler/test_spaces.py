@@ -310,6 +310,13 @@ def test_concat(target_name: str, seed: int, **shape: Any) -> None:
     check(concat(**shape), target_name, seed)
 
 
+@pytest.mark.parametrize("target_name", ["native", "x86-64-v3"])
+@pytest.mark.parametrize("part", [36, 44, 72, 88])
+def test_parts_that_end_in_half_a_vector(part: int, target_name: str) -> None:
+    """TVM does not come to an end where it cuts their tails off."""
+    check(concat(rows=(2, 5), parts=[part] * 3), target_name, 0)
+
+
 @awkward(shape=st.lists(AWKWARD, min_size=1, max_size=4).filter(lambda s: len(s) < 4 or s[0] < 9))
 def test_elementwise(target_name: str, seed: int, **shape: Any) -> None:
     check(elementwise(**shape), target_name, seed)
