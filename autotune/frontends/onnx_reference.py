@@ -37,6 +37,8 @@ class OnnxReference:
         self.engine = ""
         self.quantised = any(node.op_type in QUANTISED for node in known.graph.node)
         """Whether the model rounds on its way, where two right computations may part."""
+        self.steps = _steps(known)
+        """Of the outputs that are stored numbers times a scale, between two of those."""
         self._model = model
         self._simplified = simplified
         self._run: Callable[[Arrays], Outputs] | None = None
@@ -91,6 +93,20 @@ class OnnxReference:
             return _evaluator(self._model())
         self.engine = "onnxruntime"
         return run
+
+
+def _steps(model: Any) -> dict[str, float]:
+    """The scales of outputs that ``DequantizeLinear`` makes, the largest of each."""
+    from onnx import numpy_helper
+
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    outputs = {value.name for value in model.graph.output}
+    found: dict[str, float] = {}
+    for node in model.graph.node:
+        scale = weights.get(node.input[1]) if node.op_type == "DequantizeLinear" else None
+        if scale is not None and node.output[0] in outputs:
+            found[node.output[0]] = float(abs(numpy_helper.to_array(scale)).max())
+    return found
 
 
 def run_bytes(proto: Any, inputs: Arrays) -> Outputs:

@@ -311,8 +311,10 @@ def _rounded(
 
     A sum at the edge of two steps may be rounded either way, and what follows grows from that. So
     ONNX Runtime's own two ways, in floats and in integers, part as well; the import passes if it is
-    no further from either of them than twice as far as they are from each other.
+    no further from either of them than twice as far as they are from each other, or than the step
+    between two numbers that an output can be.
     """
+    steps: Mapping[str, float] = getattr(imported.reference, "steps", {})
     try:
         other = imported.reference.in_integers(inputs)  # type: ignore[attr-defined]
     except Exception:  # ONNX Runtime's, which share no root: the doubt stays
@@ -322,7 +324,9 @@ def _rounded(
     found = {}
     for name, (error, tolerance) in compare(imported, expected, actual, scales).items():
         near = min(error, from_other[name][0])
-        allowed = max(tolerance, 2 * apart[name][0])
+        scale = max(scales.get(name, 0.0), largest(expected[name])) or 1.0
+        step = min(AMBIGUOUS, steps.get(name, 0.0) * (1 + tolerance) / scale)
+        allowed = max(tolerance, 2 * apart[name][0], step)
         if apart[name][0] > AMBIGUOUS or near > allowed:
             return None
         found[name] = near, allowed
