@@ -178,7 +178,8 @@ def outcomes(case: Case, models: Mapping[str, Model]) -> list[Outcome]:
 
 def show(case: Case, found: Sequence[Outcome]) -> None:
     """The table."""
-    from autotune.cli.console import milliseconds, table
+    from autotune.cli.console import table
+    from autotune.durations import milliseconds
 
     rows = []
     for one in found:
@@ -204,6 +205,7 @@ def show(case: Case, found: Sequence[Outcome]) -> None:
 def main() -> int:
     from autotune.cli.progress import reporter
     from autotune.durations import seconds_of
+    from autotune.runtime import load
 
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--model", choices=CASES, default="rec", help="by default the reader")
@@ -223,7 +225,7 @@ def main() -> int:
     with reporter() as told:
         for choice in choices(given.budgets or [case.budget]):
             path = tuned(case, choice, calibration, seconds, work, told)
-            models[choice.name] = autotune.load(path)
+            models[choice.name] = load(path)
         told.status("comparing what was built")
         found = outcomes(case, models)
     show(case, found)

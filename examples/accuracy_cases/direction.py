@@ -9,7 +9,7 @@ from examples.accuracy_cases.lines import Line, as_input, three_parts
 
 FILE = "ch_ppocr_mobile_v2.0_cls_infer.onnx"
 INPUT, HEIGHT, WIDTH = "x", 48, 192
-LINES = 84
+LINES = 56
 
 
 def part(lines: Sequence[Line]) -> Part:

@@ -11,8 +11,8 @@ from examples.accuracy_cases.lines import Line, as_input, three_parts
 
 FILE = "ch_PP-OCRv4_rec_infer.onnx"
 INPUT, HEIGHT, WIDTH = "x", 48, 320
-LINES = 56
-"""In each part: every font in every size twice; some 800 characters."""
+LINES = 28
+"""In each part: every font in every size; some 400 characters."""
 
 
 def characters(model: Path) -> list[str]:
