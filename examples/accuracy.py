@@ -89,7 +89,7 @@ def choices(budgets: Sequence[float]) -> list[Choice]:
     made = [Choice(FULL)]
     made += [Choice(f"all in {kind}", (kind,), ANYTHING) for kind in ALL if kind in able]
     if able:
-        made += [Choice(f"{MIXED}, may lose {one:g}", (), one) for one in budgets]
+        made += [Choice(f"{MIXED} within {one:g}", (), one) for one in budgets]
     return made
 
 
@@ -97,7 +97,7 @@ def tuned(
     case: Case, choice: Choice, calibration: Path, seconds: float, work: Path, told: Reporter
 ) -> Path:
     """The artifact for ``choice``."""
-    output = work / choice.name.replace(",", "").replace(" ", "-")
+    output = work / choice.name.replace(" ", "-")
     asked: dict[str, Any] = {}
     if choice.budget is not None:
         asked = {
@@ -183,7 +183,7 @@ def show(case: Case, found: Sequence[Outcome]) -> None:
 
     rows = []
     for one in found:
-        ratio = one.ratio
+        ratio = one.ratio if one.choice != FULL else None
         rows.append(
             (
                 one.choice,
