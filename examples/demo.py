@@ -66,7 +66,8 @@ def reads(run: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
 
 def show(compared: BenchResult, default: Path) -> None:
     """The table: default build, tuned build, ONNX Runtime; and what it says in words."""
-    from autotune.cli.console import milliseconds, table
+    from autotune.cli.console import table
+    from autotune.durations import milliseconds
 
     labels = {
         str(default): "default build",
