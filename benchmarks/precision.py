@@ -100,14 +100,15 @@ def _ours(
     from autotune.database import open_database
     from autotune.graph.choices import choose
     from autotune.graph.pipeline import fused, lay_out, optimise, simplified
+    from autotune.graph.probe import Probe
     from autotune.measure.local import LocalRunner
     from autotune.precision.budget import Budget
     from autotune.precision.keep import Keeper
     from autotune.precision.plan import Judge, planned
-    from autotune.precision.probe import Probe
     from autotune.search.graph import GraphTrial
     from autotune.steps import best_schedules
-    from search_spaces.graph.precision import SPLIT, PrecisionSpace, kinds_of
+    from search_spaces.graph.precision import PrecisionSpace
+    from search_spaces.precisions import SPLIT, kinds_of
 
     kinds = kinds_of(target)
     mixes: dict[str, Mapping[str, str]] = {FLOAT: {}}

@@ -80,7 +80,7 @@ def case_of(name: str) -> Case:
 def choices(budgets: Sequence[float]) -> list[Choice]:
     """What this CPU has instructions for; float32 is the first."""
     from autotune.target import native
-    from search_spaces.graph.precision import kinds_of
+    from search_spaces.precisions import kinds_of
 
     able = kinds_of(native())
     for kind in ALL:

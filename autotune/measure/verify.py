@@ -30,6 +30,10 @@ for Winograd-like algorithms. A misplaced element is wrong by about 1, thousands
 """
 
 
+EDGES = 1e-3
+"""The share of 8-bit results that rounding may put into the next step."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """``error`` is the largest difference, scaled by the largest value of the reference.
@@ -94,8 +98,23 @@ def _eps(name: str) -> float:
 def compare_outputs(
     workload: Workload, got: Sequence[Array], expected: Sequence[Array], tolerance: float
 ) -> Comparison:
-    """As ``compare``, for outputs of ``workload``: bits of floats are compared as these."""
+    """As ``compare``, for outputs of ``workload``: bits of floats are compared as these.
+
+    Of 8-bit numbers that floats are rounded to, a few may be the next ones: two right programs may
+    be on either side of the edge between them.
+    """
+    if any("round" in name for block in workload.blocks for name, _ in block.ops):
+        got = [_settled(*pair) for pair in zip(got, expected, strict=True)]
     return compare(as_numbers(workload, got), as_numbers(workload, expected), tolerance)
+
+
+def _settled(got: Array, expected: Array) -> Array:
+    """``got``, or ``expected`` where that is of 8 bits and few numbers are one off."""
+    if expected.dtype not in (np.int8, np.uint8) or got.shape != expected.shape:
+        return got
+    apart = np.abs(got.astype(np.int16) - expected.astype(np.int16))
+    few = np.count_nonzero(apart) <= max(2.0, EDGES * apart.size)
+    return expected if few and apart.max(initial=0) <= 1 else got
 
 
 def compare(got: Sequence[Array], expected: Sequence[Array], tolerance: float) -> Comparison:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from autotune.errors import ModelError
 from autotune.precision.budget import Budget
-from autotune.precision.told import NAME
 from search_spaces.cpu.dot import DOTS
+from search_spaces.precisions import SPACE
 
 if TYPE_CHECKING:
     from autotune.frontends import ImportCheck
@@ -32,7 +32,7 @@ def in_full(choices: Choices | None) -> Choices | None:
     """``choices`` without those of precision; None where there are none."""
     if choices is None:
         return None
-    return {name: told for name, told in choices.items() if name != NAME}
+    return {name: told for name, told in choices.items() if name != SPACE}
 
 
 def check_meaning(

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from autotune.precision.plan import Judge, Plan
-from autotune.precision.told import NAME, shortened
+from autotune.precision.told import shortened
 from autotune.steps import Status, tell
+from search_spaces.precisions import SPACE
 
 if TYPE_CHECKING:
     from autotune.frontends.base import Arrays
@@ -79,17 +80,17 @@ class Keeper:
             if not taken:
                 return None
             longer = {step.place: step.kind for step in taken}
-            told: dict[str, Any] = dict(choices[NAME])
+            told: dict[str, Any] = dict(choices[SPACE])
             told["parameters"] = {**told["parameters"], **longer}
-            choices = {**choices, NAME: told}
+            choices = {**choices, SPACE: told}
             fused = self.fuse(choices)
         return None
 
     def _noted(
         self, trial: GraphTrial, choices: Choices, fused: FusedModel, lost: float
     ) -> GraphTrial:
-        told = {**choices[NAME], "accuracy": self._accuracy(lost)}
-        choices = {**choices, NAME: told}
+        told = {**choices[SPACE], "accuracy": self._accuracy(lost)}
+        choices = {**choices, SPACE: told}
         fused = replace(fused, choices={**fused.choices, "spaces": choices})
         return replace(trial, choices=choices, fused=fused)
 
@@ -101,6 +102,7 @@ class Keeper:
             "limit": budget.limit,
             "error": lost,
             "samples": 0 if budget.kind == "metric" else len(samples.held),
-            "held_back": samples.apart,
-            "given": samples.given,
+            # The user's function brings its own data, and it is the same each time.
+            "held_back": budget.kind != "metric" and samples.apart,
+            "given": budget.kind == "metric" or samples.given,
         }

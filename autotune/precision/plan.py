@@ -3,7 +3,7 @@
 All are as short as they can be at first. Where that loses too much, what costs the most accuracy
 for the time that it saves is undone, until the budget holds (the errors of places are independent,
 so their squares add up: what one loses alone is what it adds). Every mix is tried in a program that
-computes any of them (``autotune.precision.probe``).
+computes any of them (``autotune.graph.probe``).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from autotune.errors import InputError
 from autotune.precision.budget import Budget
-from autotune.precision.probe import Mix, Probe
 from autotune.precision.samples import Samples
 from autotune.steps import Status, tell
-from search_spaces.graph.precision import FULL, HALF, SPLIT, WHOLE, kinds_of
+from search_spaces.precisions import FULL, HALF, SPLIT, WHOLE, Mix, kinds_of
 from search_spaces.task import Target
 
 if TYPE_CHECKING:
     from autotune.frontends.base import Arrays, ImportedModel
+    from autotune.graph.probe import Probe
     from autotune.precision.evaluation import Evaluate
 
 ALONE = 2
@@ -133,6 +133,8 @@ def planned(judge: Judge, target: Target, kinds: Sequence[str], status: Status |
 
     Raises ``InputError`` where float32 itself does not hold it.
     """
+    from autotune.graph.probe import Probe
+
     probe, budget = Probe(judge.imported, target, kinds), judge.budget
     seen = judge.samples.seen
     tell(status, f"trying {', '.join(kinds)} on {len(seen)} samples")

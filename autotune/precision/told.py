@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-NAME = "graph.precision"
-FULL = "float32"
+from search_spaces.precisions import FULL, SPACE
 
 
 def shortened(choices: Mapping[str, Any] | None) -> dict[str, str]:
     """The places that ``choices`` compute in another precision than float32, and in which."""
-    found: Any = (choices or {}).get(NAME, {}).get("parameters", {})
+    found: Any = (choices or {}).get(SPACE, {}).get("parameters", {})
     return {name: str(kind) for name, kind in found.items() if kind != FULL}
 
 
@@ -20,14 +19,14 @@ def told(choices: Mapping[str, Any] | None) -> str:
     mix = shortened(choices)
     if not mix or choices is None:
         return ""
-    places: Any = choices[NAME]["parameters"]
+    places: Any = choices[SPACE]["parameters"]
     counts: dict[str, int] = {}
     for kind in places.values():
         name = str(kind).split()[0]
         counts[name] = counts.get(name, 0) + 1
     kinds = ", ".join(f"{counts[k]} in {k}" for k in sorted(counts, key=lambda k: k == FULL))
     line = f"of {len(places)} sums of products {kinds}"
-    found: Any = choices[NAME].get("accuracy")
+    found: Any = choices[SPACE].get("accuracy")
     if not found:
         return line
     if found["kind"] == "metric":

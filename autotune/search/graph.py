@@ -27,7 +27,7 @@ from autotune.search.samplers import quiet_study
 from autotune.search.settings import SearchSettings
 from cost_models.latency import LatencyModel
 from search_spaces.graph.base import Choices, GraphSpace
-from search_spaces.graph.precision import FULL, PrecisionSpace
+from search_spaces.precisions import FULL, SPACE
 from search_spaces.task import Parameters, Target, Task
 from tuning_db.database import TuningDatabase
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
     from autotune.graph.model import FusedModel
+    from search_spaces.graph.precision import PrecisionSpace
 
 TRIALS = 32
 """Graphs that are looked at, at most."""
@@ -163,8 +164,7 @@ class GraphSearch:
     def full(self) -> GraphTrial:
         """The default graph, but in float32."""
         default = dict(next(iter(self.trials)))
-        name = PrecisionSpace.name
-        longer = {key: FULL for key in default if key.startswith(f"{name}/")}
+        longer = {key: FULL for key in default if key.startswith(f"{SPACE}/")}
         return self._look(self._study, {**default, **longer}) if longer else self.default
 
     def finalists(self, most: int = FINALISTS) -> list[GraphTrial]:

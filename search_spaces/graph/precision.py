@@ -25,17 +25,15 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from search_spaces.cpu.dot import BFLOAT16, INTEGER
 from search_spaces.graph.base import GraphSpace
 from search_spaces.graph.expressions import array, dtype_of
 from search_spaces.graph.products import sum_of_products, view_of, viewed
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
+from search_spaces.precisions import FULL, HALF, SPACE, SPLIT, WHOLE
 from search_spaces.task import Parameters, ParameterValue, Target
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-
-FULL, HALF, SPLIT, WHOLE = "float32", "bfloat16", "bfloat16x3", "int8"
 
 LEAST_DEPTH = 8
 """Sums of fewer products are no work for an instruction that adds up several."""
@@ -44,7 +42,7 @@ LEAST_DEPTH = 8
 class PrecisionSpace(GraphSpace):
     """Which sums of products are computed of shorter numbers."""
 
-    name = "graph.precision"
+    name = SPACE
     version = 1
     order = -10
     laid_out = True
@@ -74,12 +72,6 @@ class PrecisionSpace(GraphSpace):
             if kinds.get(name, FULL) != FULL
         }
         return rewritten(module, roundings(graph, chosen))
-
-
-def kinds_of(target: Target) -> tuple[str, ...]:
-    """What ``target`` has instructions for, the fastest first."""
-    found = [WHOLE] if INTEGER.lanes(target) else []
-    return (*found, *((HALF, SPLIT) if BFLOAT16.lanes(target) else ()))
 
 
 def places(graph: Graph) -> dict[str, Any]:

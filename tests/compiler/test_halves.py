@@ -18,17 +18,18 @@ from autotune.frontends.sampling import random_inputs
 from autotune.graph.choices import choose
 from autotune.graph.model import FusedModel
 from autotune.graph.pipeline import fused, lay_out, simplified
+from autotune.graph.probe import Probe
 from autotune.measure.data import make_inputs
 from autotune.measure.verify import compare_outputs, tolerance_of
 from autotune.precision.agreement import check_meaning, without_instructions
-from autotune.precision.probe import Probe
 from autotune.target import named, native
 from autotune.testing import GraphSpaceTestCase
 from search_spaces.base import SearchSpace
 from search_spaces.cpu.dot import BFLOAT16
 from search_spaces.cpu.dots import BFloat16Space
-from search_spaces.graph.precision import PrecisionSpace, Rounding, kinds_of, places
+from search_spaces.graph.precision import PrecisionSpace, Rounding, places
 from search_spaces.graph.rewriting import Graph
+from search_spaces.precisions import kinds_of
 from search_spaces.registry import default_candidate
 from search_spaces.task import Target, Task
 from tests.compiler.models import Maker, relax_model

@@ -13,7 +13,7 @@ from onnx import helper
 
 from autotune.runtime import load
 from autotune.target import native
-from search_spaces.graph.precision import kinds_of
+from search_spaces.precisions import kinds_of
 from tests.end_to_end.artifacts import contents, manifest
 from tests.end_to_end.models import autotune, model, random_weights, refused
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autotune.measure.data import make_inputs, numpy_dtype, poison
-from autotune.measure.verify import compare, reduction_length, tolerance_of
+from autotune.measure.verify import (
+    compare,
+    compare_outputs,
+    reduction_length,
+    tolerance_of,
+)
 from search_spaces.task import Access, Axis, Block, TensorType, Workload
 
 F32 = TensorType((4, 8), "float32")
@@ -99,3 +105,19 @@ def test_inputs_are_the_same_for_the_same_seed_and_safe_as_indices() -> None:
     assert first[3].dtype == np.bool_
     assert make_inputs(made, "positive", 3)[0].min() > 0
     assert not np.array_equal(make_inputs(made, "signed", 4)[0], first[0])
+
+
+def test_few_rounded_numbers_may_be_the_next_ones() -> None:
+    kind = TensorType((4096,), "uint8")
+    plain = workload(F32, kind)
+    rounding = replace(plain, blocks=(replace(plain.blocks[0], ops=(("tirx.round", 1),)),))
+    right = np.arange(4096, dtype=np.uint8)
+    few, many, far = right.copy(), right.copy(), right.copy()
+    few[:4] ^= 1
+    many[:40] ^= 1
+    far[0] += 2
+    assert compare_outputs(rounding, [few], [right], 0.0).right
+    for wrong in (many, far):
+        assert not compare_outputs(rounding, [wrong], [right], 0.0).right
+    # Where nothing is rounded they have to be the same.
+    assert not compare_outputs(plain, [few], [right], 0.0).right

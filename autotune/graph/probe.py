@@ -16,27 +16,17 @@ from tvm import relax
 
 from autotune.frontends.base import ImportedModel, TensorSpec
 from search_spaces.graph.expressions import array
-from search_spaces.graph.precision import (
-    FULL,
-    HALF,
-    SPLIT,
-    WHOLE,
-    Rounding,
-    roundings,
-    whole_weights,
-)
+from search_spaces.graph.precision import Rounding, roundings, whole_weights
 from search_spaces.graph.precision import places as places_of
 from search_spaces.graph.products import viewed
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
+from search_spaces.precisions import FULL, HALF, WHOLE, Mix
 from search_spaces.task import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Sample = Mapping[str, np.ndarray]
-
-Mix = Mapping[str, str]
-"""The precision of places, by name; the others are in float32."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +213,3 @@ def _whole(graph: Graph, var: Any, emit: Emit, see: See, step: Any, zero: Any) -
     x = emit(relax.op.multiply(emit(relax.op.subtract(x, zero)), step))
     weight, scale = whole_weights(array(call.args[1]))
     return relax.Call(call.op, [x, relax.const(weight * scale)], call.attrs, call.ty_args)
-
-
-__all__ = ["FULL", "HALF", "SPLIT", "WHOLE", "Mix", "Place", "Probe"]
