@@ -59,8 +59,11 @@ def choose(
         told = None if choices is None else choices.get(space.name, {})
         if told is not None and told.get("version") != space.version:
             return None
-        # What a space no longer finds it passes over; what it only allows is no default.
-        return {**space.default(module, target), **({} if told is None else told["parameters"])}
+        parameters = dict(space.default(module, target))
+        if told:
+            known = space.known(module, target)
+            parameters.update((n, v) for n, v in told["parameters"].items() if n in known)
+        return parameters
 
     module, made = walk(module, target, decide, lay_out, instead)
     # What else is known of a choice (what its precision loses) stays with it.

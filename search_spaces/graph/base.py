@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ class GraphSpace(ABC):
         Names in ``parameters`` that are none of ``self.parameters`` are passed over, and what is
         missing is as in the default: choices may be older than the module.
         """
+
+    def known(self, module: Any, target: Target) -> Collection[str]:
+        """The names in ``parameters`` that ``apply`` does not pass over: those of the default.
+
+        More of them where something may be chosen that is not offered without being asked for.
+        """
+        return self.default(module, target).keys()
 
     def chain(self, module: Any, target: Target) -> list[str]:
         """Those of ``parameters`` that are places along a chain, in its order; none by default.

@@ -17,7 +17,7 @@ itself the space offers nothing: what may be chosen is up to the budget of the u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -62,6 +62,9 @@ class PrecisionSpace(GraphSpace):
             return {}
         here = places(Graph(module))
         return {name: kind for name, kind in self.allowed.items() if name in here}
+
+    def known(self, module: Any, target: Target) -> Collection[str]:
+        return places(Graph(module)).keys()
 
     def apply(self, module: Any, target: Target, parameters: Parameters) -> Any:
         graph = Graph(module)

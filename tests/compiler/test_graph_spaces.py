@@ -242,7 +242,7 @@ def test_choices_that_need_what_is_not_installed_are_refused_with_a_sentence() -
 def test_spaces_are_plugins_applied_in_their_order() -> None:
     spaces = graph_spaces()
     names = [space.name for space in spaces]
-    late = ["graph.stems", "graph.attention", "graph.separable", "graph.edges"]
+    late = ["graph.precision", "graph.stems", "graph.attention", "graph.separable", "graph.edges"]
     assert [name for name in names if name.startswith("graph.")] == [
         "graph.norms", "graph.parallel", "graph.concats", "graph.layouts", *late,
     ]  # fmt: skip
