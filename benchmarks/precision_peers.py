@@ -119,5 +119,8 @@ def peers(
         if importlib.util.find_spec("nncf") is None:
             missing.append("nncf is not installed, so OpenVINO has no int8: run pip install nncf")
         else:
-            found["openvino int8"] = openvino(plain, threads, "f32", samples)
+            try:
+                found["openvino int8"] = openvino(plain, threads, "f32", samples)
+            except Exception as error:  # NNCF refuses models with errors of every kind
+                missing.append(f"nncf cannot quantise the model ({type(error).__name__}: {error})")
     return found, missing
