@@ -94,8 +94,6 @@ def _ours(
     imported: Any, target: Any, samples: Any, limit: float, options: argparse.Namespace
 ) -> tuple[Runs, dict[str, dict[str, int]]]:
     """Our builds by name, and how many sums are in which precision."""
-    from collections import Counter
-
     from autotune.artifact.build import runnable
     from autotune.database import open_database
     from autotune.graph.choices import choose
@@ -105,6 +103,7 @@ def _ours(
     from autotune.precision.budget import Budget
     from autotune.precision.keep import Keeper
     from autotune.precision.plan import Judge, planned
+    from autotune.precision.told import counted
     from autotune.search.graph import GraphTrial
     from autotune.steps import best_schedules
     from search_spaces.graph.precision import PrecisionSpace
@@ -145,7 +144,7 @@ def _ours(
             one, choices = held.fused, held.choices
         runs[name] = build(one)
         places = choices.get(PrecisionSpace.name, {}).get("parameters", {})
-        counts[name] = dict(Counter(str(kind).split()[0] for kind in places.values()))
+        counts[name] = counted(places.values())
     return runs, counts
 
 

@@ -126,11 +126,11 @@ def tuned(
 
 def sums(model: Model) -> dict[str, int]:
     """How many sums of products there are in which precision, float32 last; {} if all are that."""
-    from autotune.precision.told import NAME
+    from autotune.precision.told import counted
+    from search_spaces.precisions import SPACE
 
     spaces = (model.manifest.get("graph") or {}).get("spaces") or {}
-    kinds = [str(kind).split()[0] for kind in spaces.get(NAME, {}).get("parameters", {}).values()]
-    return {kind: kinds.count(kind) for kind in sorted(set(kinds), key=lambda k: (k == FULL, k))}
+    return counted(spaces.get(SPACE, {}).get("parameters", {}).values())
 
 
 def timed(case: Case, models: Mapping[str, Model]) -> dict[str, tuple[float, Ratio]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.errors import InputError
 from autotune.precision.budget import Budget
 from autotune.precision.evaluation import evaluation
+from autotune.precision.told import counted
 from autotune.steps import Status, tell
 
 if TYPE_CHECKING:
@@ -53,10 +54,8 @@ class Asked:
         if not plan.mix:
             tell(status, f"nothing is shorter than float32 within {self.budget}")
             return None, None
-        counts: dict[str, int] = {}
-        for kind in plan.mix.values():
-            counts[kind.split()[0]] = counts.get(kind.split()[0], 0) + 1
-        told = ", ".join(f"{count} sums in {kind}" for kind, count in sorted(counts.items()))
+        counts = counted(plan.mix.values())
+        told = ", ".join(f"{count} sums in {kind}" for kind, count in counts.items())
         tell(status, f"{told}: an error of {plan.error:.3g} within {self.budget}")
 
         def fuse(choices: Mapping[str, Any]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from search_spaces.precisions import FULL, SPACE
@@ -14,17 +15,19 @@ def shortened(choices: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: str(kind) for name, kind in found.items() if kind != FULL}
 
 
+def counted(kinds: Iterable[Any]) -> dict[str, int]:
+    """How many of ``kinds``, values of places, are of which precision, float32 last."""
+    found = Counter(str(kind).split()[0] for kind in kinds)
+    return {kind: found[kind] for kind in sorted(found, key=lambda kind: (kind == FULL, kind))}
+
+
 def told(choices: Mapping[str, Any] | None) -> str:
     """What the precision of a model is, as a line; "" where all of it is float32."""
     mix = shortened(choices)
     if not mix or choices is None:
         return ""
     places: Any = choices[SPACE]["parameters"]
-    counts: dict[str, int] = {}
-    for kind in places.values():
-        name = str(kind).split()[0]
-        counts[name] = counts.get(name, 0) + 1
-    kinds = ", ".join(f"{counts[k]} in {k}" for k in sorted(counts, key=lambda k: k == FULL))
+    kinds = ", ".join(f"{count} in {kind}" for kind, count in counted(places.values()).items())
     line = f"of {len(places)} sums of products {kinds}"
     found: Any = choices[SPACE].get("accuracy")
     if not found:
