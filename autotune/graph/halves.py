@@ -8,6 +8,7 @@ Their bits are then held in integers of 16 bits, which is what the instruction i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -50,9 +51,9 @@ def halves(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     for var in graph.values:
         cast = graph.call(var, "astype")
         if cast is not None and dtype_of(var) == SHORT:
-            rewrites[var] = _rounded(cast)
+            rewrites[var] = _cast(cast, rounded, SHORT)
         elif cast is not None and dtype_of(cast.args[0]) == SHORT:
-            rewrites[var] = _widened(cast)
+            rewrites[var] = _cast(cast, widened, WIDE)
         if dtype_of(var) == SHORT and not _only_parts(graph, var):
             rewrites[var] = _cut(rewrites.get(var) or _same(graph, var))
     return rewritten(module, rewrites)
@@ -106,16 +107,9 @@ def _as_halves(call: Any, data: tuple[Any, list[Any]], kernel: np.ndarray) -> Re
     return rewrite
 
 
-def _rounded(cast: Any) -> Rewrite:
+def _cast(cast: Any, by: Callable[[te.Tensor], te.Tensor], name: str) -> Rewrite:
     def rewrite(emit: Emit, see: See) -> Any:
-        return emit.builder.call_te(rounded, see(cast.args[0]), primfunc_name_hint="bfloat16")
-
-    return rewrite
-
-
-def _widened(cast: Any) -> Rewrite:
-    def rewrite(emit: Emit, see: See) -> Any:
-        return emit.builder.call_te(widened, see(cast.args[0]), primfunc_name_hint="float32")
+        return emit.builder.call_te(by, see(cast.args[0]), primfunc_name_hint=name)
 
     return rewrite
 

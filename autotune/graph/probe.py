@@ -36,7 +36,6 @@ class Place:
     ``source`` names the tensor that its data is, as others may read it, too.
     """
 
-    name: str
     flops: float
     source: str
 
@@ -54,7 +53,7 @@ class Probe:
             name: viewed(graph, graph.value(var).args[0])[0] for name, var in found.items()
         }
         self.places = {
-            name: Place(name, _flops(graph.value(var)), str(self._sources[name].name))
+            name: Place(_flops(graph.value(var)), str(self._sources[name].name))
             for name, var in found.items()
         }
         self._flags: list[TensorSpec] = []
@@ -65,19 +64,15 @@ class Probe:
     def watch(self, samples: Sequence[Sample]) -> None:
         """Note the range that the data of each place has on ``samples``."""
         for sample in samples:
-            self.outputs({}, sample)
-
-    def outputs(self, mix: Mix, sample: Sample) -> dict[str, np.ndarray]:
-        """What the model makes of ``sample`` in the precision ``mix``."""
-        flags = self._values(
-            {name: Rounding.parse(kind) for name, kind in mix.items() if kind != FULL}
-        )
-        found: dict[str, np.ndarray] = self._run({**sample, **flags})
-        if not mix:
+            found = self._ran({}, sample)
             for name in {place.source for place in self.places.values()}:
                 low, high = (float(found[f"{end} of {name}"]) for end in ("low", "high"))
                 before = self.ranges.get(name, (0.0, 0.0))
                 self.ranges[name] = min(before[0], low), max(before[1], high)
+
+    def outputs(self, mix: Mix, sample: Sample) -> dict[str, np.ndarray]:
+        """What the model makes of ``sample`` in the precision ``mix``."""
+        found = self._ran(mix, sample)
         return {spec.name: found[spec.name] for spec in self.imported.outputs}
 
     def value(self, place: str, kind: str) -> str:
@@ -85,6 +80,10 @@ class Probe:
         if kind != WHOLE:
             return kind
         return str(Rounding(WHOLE, *self.ranges[self.places[place].source]))
+
+    def _ran(self, mix: Mix, sample: Sample) -> dict[str, np.ndarray]:
+        chosen = {name: Rounding.parse(kind) for name, kind in mix.items() if kind != FULL}
+        return self._run({**sample, **self._values(chosen)})
 
     @cached_property
     def _run(self) -> Callable[[Sample], dict[str, np.ndarray]]:

@@ -42,14 +42,14 @@ class Asked:
         from autotune.precision.samples import samples_of
         from search_spaces.graph.precision import PrecisionSpace
 
-        if self.evaluate is not None:  # what is wrong with it is told on every target
-            self.evaluate(imported.reference)
         samples = samples_of(imported, self.calibration, seed)
+        judge = Judge(imported, self.budget, self.evaluate, samples)
+        if self.evaluate is not None:
+            _ = judge.value  # what is wrong with the function is told on every target
         kinds = offered(target, self.precisions, samples.given, status)
         if not kinds:
             tell(status, "nothing is faster than float32 on this target: it stays that")
             return None, None
-        judge = Judge(imported, self.budget, self.evaluate, samples)
         plan = planned(judge, target, kinds, status)
         if not plan.mix:
             tell(status, f"nothing is shorter than float32 within {self.budget}")

@@ -5,12 +5,11 @@ What was planned by a model of it holds for the most part; where it does not, mo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from autotune.precision.plan import Judge, Plan
+from autotune.precision.plan import Judge, Plan, Step
 from autotune.precision.told import shortened
 from autotune.steps import Status, tell
 from search_spaces.precisions import SPACE
@@ -61,14 +60,14 @@ class Keeper:
 
         None where nothing is left that is shorter than float32.
         """
-        steps, choices, fused = list(self.plan.undo), trial.choices, trial.fused
-        expected = self.judge.expected(self.judge.samples.held)
-        value = self.judge.value() if self.judge.evaluate is not None else math.nan
-        limit, count = self.plan.budget.limit, 1
+        choices, fused = trial.choices, trial.fused
+        steps: list[Step] | None = None
+        count = 1
         while mix := shortened(choices):
-            lost = self.judge.error(build(fused), self.judge.samples.held, expected, value)
-            if lost <= limit:
+            lost = self.judge.error(build(fused), held=True)
+            if lost <= self.plan.budget.limit:
                 return self._noted(trial, choices, fused, lost)
+            steps = list(self.plan.undo()) if steps is None else steps
             taken = [step for step in steps if step.place in mix][:count]
             tell(
                 self.status,

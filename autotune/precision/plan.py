@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from autotune.errors import InputError
@@ -47,18 +48,21 @@ class Step:
 class Plan:
     """``mix`` holds the budget by the samples that were seen, with ``error``.
 
-    ``undo`` are the steps that would lose less, those that help most for their time first.
+    ``undo`` tells the steps that would lose less, those that help most for their time first.
     """
 
     mix: Mix
     error: float
     budget: Budget
-    undo: tuple[Step, ...] = field(repr=False, default=())
+    undo: Callable[[], Sequence[Step]] = field(repr=False, default=tuple)
 
 
 @dataclass(frozen=True)
 class Judge:
-    """How much a model loses: of its outputs on samples, or of what the user's function says."""
+    """How much a model loses: of its outputs on samples, or of what the user's function says.
+
+    What the original computes is computed once.
+    """
 
     imported: ImportedModel
     budget: Budget
@@ -69,26 +73,31 @@ class Judge:
         if (self.budget.kind == "metric") != (self.evaluate is not None):
             raise ValueError("a budget is of a metric where there is an evaluation function")
 
-    def expected(self, samples: Sequence[Arrays]) -> list[Arrays]:
-        """What the original makes of ``samples``."""
-        return [self.imported.reference(sample) for sample in samples]
+    @cached_property
+    def right(self) -> list[Arrays]:
+        """What the original makes of the samples that were seen."""
+        return self._expected(self.samples.seen)
 
+    def error(self, run: Callable[[Arrays], Arrays], held: bool = False) -> float:
+        """What ``run`` loses on the samples that precision is chosen by, or on those ``held``."""
+        if self.evaluate is not None:
+            return max(0.0, self.value - self.evaluate(run))
+        samples = self.samples.held if held else self.samples.seen
+        right = self._held if held else self.right
+        return self.budget.error(right, [run(sample) for sample in samples])
+
+    @cached_property
     def value(self) -> float:
         """What the evaluation function says of the original."""
         assert self.evaluate is not None
         return self.evaluate(self.imported.reference)
 
-    def error(
-        self,
-        run: Callable[[Arrays], Arrays],
-        samples: Sequence[Arrays],
-        right: Sequence[Arrays],
-        value: float = math.nan,
-    ) -> float:
-        """What ``run`` loses; ``right`` and ``value`` are what the original computes."""
-        if self.evaluate is not None:
-            return max(0.0, value - self.evaluate(run))
-        return self.budget.error(right, [run(sample) for sample in samples])
+    @cached_property
+    def _held(self) -> list[Arrays]:
+        return self._expected(self.samples.held)
+
+    def _expected(self, samples: Sequence[Arrays]) -> list[Arrays]:
+        return [self.imported.reference(sample) for sample in samples]
 
 
 def offered(
@@ -138,26 +147,24 @@ def planned(judge: Judge, target: Target, kinds: Sequence[str], status: Status |
     probe, budget = Probe(judge.imported, target, kinds), judge.budget
     seen = judge.samples.seen
     tell(status, f"trying {', '.join(kinds)} on {len(seen)} samples")
-    right = judge.expected(seen)
-    value = judge.value() if judge.evaluate is not None else math.nan
 
     def error(mix: Mix) -> float:
-        return judge.error(lambda sample: probe.outputs(mix, sample), seen, right, value)
+        return judge.error(lambda sample: probe.outputs(mix, sample))
 
-    probe.watch(seen)
     full = error({})
     if full > budget.limit:
         raise InputError(
             f"the accuracy budget {budget} cannot be met: in float32 the model loses {full:.3g} "
             "already, so allow more than that"
         )
-    mix = {name: probe.value(name, kinds[0]) for name in probe.places}
-    lost = error(mix)
     if not probe.places:
         return Plan({}, full, budget)
-    steps = _steps(probe, kinds, seen[:ALONE], right[:ALONE], _outputs(budget))
+    probe.watch(seen)
+    mix = {name: probe.value(name, kinds[0]) for name in probe.places}
+    lost = error(mix)
     if lost <= budget.limit:
-        return Plan(mix, lost, budget, tuple(steps))
+        return Plan(mix, lost, budget, lambda: _steps(probe, judge))
+    steps = _steps(probe, judge)
 
     # The fewest steps that are enough: the more are taken the less is lost, but for luck.
     low, high = 0, len(steps)
@@ -178,7 +185,7 @@ def planned(judge: Judge, target: Target, kinds: Sequence[str], status: Status |
         if (less := error(other)) <= budget.limit:
             taken, found, lost = others, other, less
     rest = [step for step in steps if step not in taken]
-    return Plan(found, lost, budget, tuple(rest))
+    return Plan(found, lost, budget, lambda: rest)
 
 
 def _outputs(budget: Budget) -> Budget:
@@ -192,21 +199,18 @@ def _after(mix: Mix, steps: Sequence[Step]) -> Mix:
     return {name: kind for name, kind in made.items() if kind != FULL}
 
 
-def _steps(
-    probe: Probe,
-    kinds: Sequence[str],
-    samples: Sequence[Arrays],
-    right: Sequence[Arrays],
-    budget: Budget,
-) -> list[Step]:
+def _steps(probe: Probe, judge: Judge) -> list[Step]:
     """Every step from the shortest numbers to float32, what gains most for its time first."""
-    floor = budget.error(right, [probe.outputs({}, sample) for sample in samples])
+    budget, kinds = _outputs(judge.budget), probe.kinds
+    samples, right = judge.samples.seen[:ALONE], judge.right[:ALONE]
+
+    def squared(mix: Mix) -> float:
+        return budget.error(right, [probe.outputs(mix, sample) for sample in samples]) ** 2
+
+    floor = squared({})
     found: list[tuple[float, int, Step]] = []
     for name, place in probe.places.items():
-        losses = [
-            max(0.0, _alone(probe, name, kind, samples, right, budget) ** 2 - floor**2)
-            for kind in kinds
-        ]
+        losses = [max(0.0, squared({name: probe.value(name, kind)}) - floor) for kind in kinds]
         losses.append(0.0)
         worth = math.inf
         for number, kind in enumerate((*kinds[1:], FULL)):
@@ -216,15 +220,3 @@ def _steps(
             value = kind if kind == FULL else probe.value(name, kind)
             found.append((worth, -number, Step(name, value)))
     return [step for _, _, step in sorted(found, key=lambda one: one[:2], reverse=True)]
-
-
-def _alone(
-    probe: Probe,
-    name: str,
-    kind: str,
-    samples: Sequence[Arrays],
-    right: Sequence[Arrays],
-    budget: Budget,
-) -> float:
-    mix = {name: probe.value(name, kind)}
-    return budget.error(right, [probe.outputs(mix, sample) for sample in samples])

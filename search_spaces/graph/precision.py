@@ -18,6 +18,7 @@ itself the space offers nothing: what may be chosen is up to the budget of the u
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -104,11 +105,13 @@ def _was_short(graph: Graph, expr: Any) -> bool:
     return False
 
 
+@dataclass(frozen=True)
 class Rounding:
     """One value of a place, ``low`` and ``high`` for whole numbers."""
 
-    def __init__(self, kind: str, low: float = 0.0, high: float = 0.0) -> None:
-        self.kind, self.low, self.high = kind, low, high
+    kind: str
+    low: float = 0.0
+    high: float = 0.0
 
     @staticmethod
     def parse(text: str) -> Rounding:

@@ -136,3 +136,15 @@ def test_sentences_become_tokens_of_one_length() -> None:
     assert set(first) == {"input_ids", "attention_mask", "token_type_ids"}
     assert all(a.shape == (1, 128) and a.dtype == np.int64 for a in first.values())
     assert first["attention_mask"].sum() == 6 < second["attention_mask"].sum()
+
+
+def test_what_an_artifact_says_of_its_precision_is_read() -> None:
+    from types import SimpleNamespace
+
+    from examples.accuracy import sums
+
+    kinds = {"a": "float32", "b": "int8 -1.0 2.0", "c": "bfloat16", "d": "int8 0.0 1.0"}
+    spaces = {"graph.precision": {"version": 1, "parameters": kinds}}
+    model = SimpleNamespace(manifest={"graph": {"spaces": spaces}})
+    assert list(sums(model).items()) == [("bfloat16", 1), ("int8", 2), ("float32", 1)]  # type: ignore[arg-type]
+    assert sums(SimpleNamespace(manifest={"graph": {}})) == {}  # type: ignore[arg-type]
