@@ -5,28 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from search_spaces.cpu.dot import IMPORT, Dot
 from search_spaces.task import Target, TensorType, Workload
 
 if TYPE_CHECKING:
     from autotune.measure.kernel import Kernel
-
-
-@dataclass(frozen=True)
-class Dot:
-    """An instruction that adds products of ``parts`` neighbours each to 32-bit lanes.
-
-    ``feature`` is what LLVM calls the set it is of, ``types`` are the dtypes of the two operands
-    and of the sums as TVM has them, ``llvm`` the name and the type of the operands in LLVM.
-    """
-
-    feature: str
-    types: tuple[str, str, str]
-    parts: int
-    bits: int
-    llvm: tuple[str, str]
 
 
 def multiply_adds(target: Target, dtype: str, shape: tuple[int, ...], steps: int) -> Kernel:
@@ -74,11 +59,11 @@ def dots(target: Target, dot: Dot, shape: tuple[int, ...], steps: int) -> Kernel
     from tvm.script import tirx as T
 
     threads, chains, lanes = shape
-    wide, (first, second, sums) = lanes * dot.parts, dot.types
+    wide, (first, second, sums) = lanes * dot.depth, dot.types
     left, right = (threads, chains, wide), (wide,)
     a_type, b_type, r_type = T.Buffer(left, first), T.Buffer(right, second), T.Buffer(shape, sums)
     vector, whole = f"{sums}x{lanes}", T.Ramp(0, 1, wide)
-    line = T.Ramp(0, 1, lanes)
+    line, called = T.Ramp(0, 1, lanes), dot.called(lanes)
 
     @T.prim_func(s_tir=True)
     def main(a: a_type, b: b_type, result: r_type) -> None:  # type: ignore[valid-type]
@@ -96,7 +81,7 @@ def dots(target: Target, dot: Dot, shape: tuple[int, ...], steps: int) -> Kernel
                     for _ in range(steps):
                         for c in T.unroll(chains):
                             kept[c, line] = T.call_extern(
-                                vector, "autotune_dot", kept[c, line], a[at, c, whole], b[whole]
+                                vector, called, kept[c, line], a[at, c, whole], b[whole]
                             )
                     for c in T.unroll(chains):
                         for v in T.vectorized(lanes):
@@ -104,25 +89,8 @@ def dots(target: Target, dot: Dot, shape: tuple[int, ...], steps: int) -> Kernel
 
     schedule = s_tir.Schedule(tvm.IRModule({"main": main}), debug_mask=0)
     (loop,) = schedule.get_loops(schedule.get_sblock("thread"))
-    schedule.annotate(loop, "pragma_import_llvm", _instruction(dot, lanes, wide))
+    schedule.annotate(loop, IMPORT, dot.function(lanes))
     return _kernel(schedule.mod, ((left, first), (right, second), (shape, sums)), target)
-
-
-def _instruction(dot: Dot, lanes: int, wide: int) -> str:
-    """A function in LLVM's language that is the instruction, with operands as TVM has them."""
-    name, element = dot.llvm
-    result = f"<{lanes} x {'i32' if dot.types[2] == 'int32' else 'float'}>"
-    operand = f"<{wide} x {element}>"
-    given = f"<{wide} x i{dot.bits // wide}>"
-    return f"""
-declare {result} @{name}({result}, {operand}, {operand})
-define {result} @autotune_dot({result} %sums, {given} %a, {given} %b) alwaysinline {{
-  %x = bitcast {given} %a to {operand}
-  %y = bitcast {given} %b to {operand}
-  %r = call {result} @{name}({result} %sums, {operand} %x, {operand} %y)
-  ret {result} %r
-}}
-"""
 
 
 def _kernel(module: Any, types: Sequence[tuple[tuple[int, ...], str]], target: Target) -> Kernel:

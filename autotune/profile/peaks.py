@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import TargetError
-from autotune.profile.peak_kernels import Dot, dots, multiply_adds
+from autotune.profile.peak_kernels import dots, multiply_adds
+from search_spaces.cpu.dot import BFLOAT16, INTEGER, Dot
 from search_spaces.task import Target, TensorType
 
 if TYPE_CHECKING:
@@ -31,21 +32,8 @@ TURNS, REPEAT = 6, 50
 ON_STACK = 1 << 10
 """Bytes of a local buffer that TVM keeps on the stack at most."""
 
-
-# By dtype, the widest first. TVM's legalisation knows bfloat16 as floats in 16 bits that are
-# computed in float32; as integers of 16 bits they stay what they are.
-DOTS: Mapping[str, tuple[Dot, ...]] = {
-    "bfloat16": (
-        Dot("+avx512bf16", ("uint16", "uint16", "float32"), 2, 512,
-            ("llvm.x86.avx512bf16.dpbf16ps.512", "bfloat")),
-    ),
-    "int8": (
-        Dot("+avx512vnni", ("uint8", "int8", "int32"), 4, 512,
-            ("llvm.x86.avx512.vpdpbusd.512", "i8")),
-        Dot("+avxvnni", ("uint8", "int8", "int32"), 4, 256,
-            ("llvm.x86.avx512.vpdpbusd.256", "i8")),
-    ),
-}  # fmt: skip
+DOTS: Mapping[str, Dot] = {"bfloat16": BFLOAT16, "int8": INTEGER}
+"""Instructions for dot products of vectors, by dtype."""
 
 TILES = {"bfloat16": "+amx-bf16", "int8": "+amx-int8"}
 """Instructions on tiles, many times faster than those on vectors, whose peak is not measured."""
@@ -72,10 +60,9 @@ def measure_peaks(target: Target) -> dict[str, float]:
         dtype: lambda dtype=dtype: chains(target, dtype)  # type: ignore[misc]
         for dtype in wanted
     }
-    for dtype, known in DOTS.items():
-        found = next((dot for dot in known if dot.feature in target.features), None)
-        if found is not None and TILES[dtype] not in target.features:
-            measures[dtype] = lambda found=found: dot_products(target, found)  # type: ignore[misc]
+    for dtype, dot in DOTS.items():
+        if dot.lanes(target) and TILES[dtype] not in target.features:
+            measures[dtype] = lambda dot=dot: dot_products(target, dot)  # type: ignore[misc]
     for dtype, measure in measures.items():
         try:
             peaks[dtype] = measure()
@@ -94,10 +81,9 @@ def vector_peaks(target: Target) -> dict[str, float]:
     Whatever instructions on tiles there are besides. Raises ``TargetError``.
     """
     peaks = {"float32": chains(target, "float32")}
-    for dtype, known in DOTS.items():
-        found = next((dot for dot in known if dot.feature in target.features), None)
-        if found is not None:
-            peaks[dtype] = dot_products(target, found)
+    for dtype, dot in DOTS.items():
+        if dot.lanes(target):
+            peaks[dtype] = dot_products(target, dot)
     return peaks
 
 
@@ -132,12 +118,12 @@ def dot_products(target: Target, dot: Dot) -> float:
     """Of the instruction ``dot``. Raises ``TargetError``."""
     import numpy as np
 
-    lanes = dot.bits // 32
+    lanes = dot.lanes(target)
     count = min(target.vector_registers * 5 // 8, ON_STACK // (4 * lanes) - 1)
-    shape, wide = (target.threads, count, lanes), lanes * dot.parts
+    shape, wide = (target.threads, count, lanes), lanes * dot.depth
     rng = np.random.default_rng(0)
     left, right = (rng.integers(1, 9, s) for s in ((*shape[:2], wide), (wide,)))
-    sums = (left * right).reshape(*shape, dot.parts).sum(-1)
+    sums = (left * right).reshape(*shape, dot.depth).sum(-1)
     expected = (sums * 2 * STEPS).astype(np.int32 if dot.types[2] == "int32" else np.float64)
     short = dot.types[0] == "uint16"
     a, b = (
@@ -147,7 +133,7 @@ def dot_products(target: Target, dot: Dot) -> float:
     )
     given = (a, b, np.zeros(shape, dot.types[2]))
     kernels = [dots(target, dot, shape, steps) for steps in (STEPS, 2 * STEPS)]
-    operations = 2.0 * math.prod(shape) * dot.parts * 2 * STEPS
+    operations = 2.0 * math.prod(shape) * dot.depth * 2 * STEPS
     return _peak(kernels, given, operations, expected, 2e-2)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from search_spaces.task import Target
@@ -25,7 +25,8 @@ class Dot:
 
     ``features`` says what LLVM calls the sets that it is of, and how many lanes it has there, the
     best first. ``kind`` is what the names of such sums begin with. ``widen`` makes of a number what
-    it is in a sum.
+    it is in a sum, and ``add`` what C is with the products of A and B, for so many lanes of it.
+    ``llvm`` is the name in LLVM's language, without its bits, and the type of a number there.
     """
 
     kind: str
@@ -33,6 +34,8 @@ class Dot:
     types: tuple[str, str, str]
     features: Mapping[str, int]
     widen: Callable[[Any], Any]
+    add: Callable[[int, Any, Any, Any], Any]
+    llvm: tuple[str, str]
 
     def lanes(self, target: Target) -> int:
         """Sums that one instruction adds to; 0 where ``target`` has none such."""
@@ -44,9 +47,33 @@ class Dot:
         """Register the instruction for ``lanes`` with TVM, once; returns its name."""
         return _registered(self.kind, lanes)
 
-    def llvm(self, lanes: int) -> str:
-        """What a kernel that uses the instruction has to import; "" where that is nothing."""
-        return _bfloat16_function(lanes) if self is BFLOAT16 else ""
+    def called(self, lanes: int) -> str:
+        """What ``function`` defines."""
+        return f"autotune_{self.kind}_dot_{lanes}"
+
+    def function(self, lanes: int) -> str:
+        """The instruction as a function of operands as TVM has them, in LLVM's language.
+
+        Several kernels of one library may import it.
+        """
+        wide, (name, element) = self.depth * lanes, self.llvm
+        sums = f"<{lanes} x {'i32' if self.types[2] == 'int32' else 'float'}>"
+        given, taken = f"<{wide} x i{32 // self.depth}>", f"<{wide} x {element}>"
+        name = f"{name}.{32 * lanes}"
+        return f"""
+declare {sums} @{name}({sums}, {taken}, {taken})
+define linkonce_odr {sums} @{self.called(lanes)}({sums} %s, {given} %a, {given} %b) alwaysinline {{
+  %x = bitcast {given} %a to {taken}
+  %y = bitcast {given} %b to {taken}
+  %r = call {sums} @{name}({sums} %s, {taken} %x, {taken} %y)
+  ret {sums} %r
+}}
+"""
+
+    @property
+    def imported(self) -> bool:
+        """Whether kernels import ``function``: TVM has no type for operands of LLVM's own."""
+        return self.types[0] == "uint16"
 
 
 def _as_integer(value: Any) -> Any:
@@ -60,14 +87,55 @@ def _as_float(value: Any) -> Any:
     return tirx.reinterpret("float32", value.astype("uint32") << tirx.const(16, "uint32"))
 
 
+def _add_integers(lanes: int, c: Any, a: Any, b: Any) -> Any:
+    from tvm.script import tirx as T
+
+    sums, numbers = f"int32x{lanes}", f"int8x{4 * lanes}"
+    # LLVM 22 takes the numbers as bytes, where it used to take them four to a lane.
+    return T.call_llvm_pure_intrin(
+        T.llvm_lookup_intrinsic_id(f"{INTEGER.llvm[0]}.{32 * lanes}"),
+        c.vload([0], dtype=sums),
+        T.reinterpret(
+            T.broadcast(T.reinterpret(a.vload([0], "uint8x4"), dtype="int32"), lanes),
+            dtype=numbers,
+        ),
+        b.vload([0, 0], dtype=numbers),
+        dtype=sums,
+    )
+
+
+def _add_bfloat16(lanes: int, c: Any, a: Any, b: Any) -> Any:
+    from tvm.script import tirx as T
+
+    sums, numbers = f"float32x{lanes}", f"uint16x{2 * lanes}"
+    pairs = T.broadcast(T.reinterpret(a.vload([0], "uint16x2"), dtype="int32"), lanes)
+    return T.call_extern(
+        sums,
+        BFLOAT16.called(lanes),
+        c.vload([0], dtype=sums),
+        T.reinterpret(pairs, dtype=numbers),
+        b.vload([0, 0], dtype=numbers),
+    )
+
+
 INTEGER = Dot(
     "integer",
     4,
     ("uint8", "int8", "int32"),
     {"+avx512vnni": 16, "+avxvnni": 8},
     _as_integer,
+    _add_integers,
+    ("llvm.x86.avx512.vpdpbusd", "i8"),
 )
-BFLOAT16 = Dot("bfloat16", 2, ("uint16", "uint16", "float32"), {"+avx512bf16": 16}, _as_float)
+BFLOAT16 = Dot(
+    "bfloat16",
+    2,
+    ("uint16", "uint16", "float32"),
+    {"+avx512bf16": 16},
+    _as_float,
+    _add_bfloat16,
+    ("llvm.x86.avx512bf16.dpbf16ps", "bfloat"),
+)
 DOTS = {dot.kind: dot for dot in (INTEGER, BFLOAT16)}
 
 
@@ -89,9 +157,9 @@ def _registered(kind: str, lanes: int) -> str:
     from tvm.s_tir import TensorIntrin
 
     dot = DOTS[kind]
-    code = _integer_code(lanes) if dot is INTEGER else _bfloat16_code(lanes)
-    TensorIntrin.register(_name(dot, lanes), _meaning(dot, lanes), code, override=True)
-    return _name(dot, lanes)
+    name = _name(dot, lanes)
+    TensorIntrin.register(name, _meaning(dot, lanes), _code(dot, lanes), override=True)
+    return name
 
 
 def _types(dot: Dot, lanes: int) -> tuple[Any, Any, Any]:
@@ -130,12 +198,12 @@ def _meaning(dot: Dot, lanes: int) -> Any:
     return meaning
 
 
-def _integer_code(lanes: int) -> Any:
+def _code(dot: Dot, lanes: int) -> Any:
+    """The same in one instruction."""
     from tvm.script import tirx as T
 
-    a_type, b_type, c_type = _types(INTEGER, lanes)
-    bits = 32 * lanes
-    sums, bytes_ = f"int32x{lanes}", f"int8x{4 * lanes}"
+    a_type, b_type, c_type = _types(dot, lanes)
+    depth, added = dot.depth, partial(dot.add, lanes)
 
     @T.prim_func(s_tir=True)
     def code(
@@ -144,63 +212,8 @@ def _integer_code(lanes: int) -> Any:
         C: c_type,
     ) -> None:
         with T.sblock("root"):
-            T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])
+            T.reads(C[0:lanes], A[0:depth], B[0:lanes, 0:depth])
             T.writes(C[0:lanes])
-            # LLVM 22 takes the numbers as bytes, where it used to take them four to a lane.
-            C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
-                T.llvm_lookup_intrinsic_id(f"llvm.x86.avx512.vpdpbusd.{bits}"),
-                C.vload([0], dtype=sums),
-                T.reinterpret(
-                    T.broadcast(T.reinterpret(A.vload([0], "uint8x4"), dtype="int32"), lanes),
-                    dtype=bytes_,
-                ),
-                B.vload([0, 0], dtype=bytes_),
-                dtype=sums,
-            )
+            C[T.ramp(T.int32(0), 1, lanes)] = added(C, A, B)
 
     return code
-
-
-def _bfloat16_code(lanes: int) -> Any:
-    from tvm.script import tirx as T
-
-    a_type, b_type, c_type = _types(BFLOAT16, lanes)
-    sums, called = f"float32x{lanes}", f"autotune_bfloat16_dot_{lanes}"
-    numbers, pairs = f"uint16x{2 * lanes}", f"int32x{lanes}"
-
-    @T.prim_func(s_tir=True)
-    def code(
-        A: a_type,
-        B: b_type,
-        C: c_type,
-    ) -> None:
-        with T.sblock("root"):
-            T.reads(C[0:lanes], A[0:2], B[0:lanes, 0:2])
-            T.writes(C[0:lanes])
-            C[T.ramp(T.int32(0), 1, lanes)] = T.call_extern(
-                sums,
-                called,
-                C.vload([0], dtype=sums),
-                T.broadcast(T.reinterpret(A.vload([0], "uint16x2"), dtype="int32"), lanes),
-                T.reinterpret(B.vload([0, 0], dtype=numbers), dtype=pairs),
-            )
-
-    return code
-
-
-def _bfloat16_function(lanes: int) -> str:
-    """The instruction as a function of operands as TVM has them.
-
-    TVM has no type for those of LLVM's own. Several kernels of one library import it.
-    """
-    sums, pairs, numbers = f"<{lanes} x float>", f"<{lanes} x i32>", f"<{2 * lanes} x bfloat>"
-    name, own = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}", f"autotune_bfloat16_dot_{lanes}"
-    return f"""
-declare {sums} @{name}({sums}, {numbers}, {numbers})
-define linkonce_odr {sums} @{own}({sums} %s, {pairs} %a, {pairs} %b) alwaysinline {{
-  %x = bitcast {pairs} %a to {numbers}
-  %y = bitcast {pairs} %b to {numbers}
-  %r = call {sums} @{name}({sums} %s, {numbers} %x, {numbers} %y)
-  ret {sums} %r
-}}
-"""

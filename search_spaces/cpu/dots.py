@@ -168,9 +168,8 @@ class DotSchedule(TiledSchedule):
         # that is not full becomes that of the whole tile, or it would be one of the instruction.
         self.sch.blockize(self._reduction)
         self.sch.tensorize(self._innermost, self.dot.intrinsic(self.lanes))
-        imported = self.dot.llvm(self.lanes)
-        if imported:
-            self.sch.annotate(self.chunk, IMPORT, imported)
+        if self.dot.imported:
+            self.sch.annotate(self.chunk, IMPORT, self.dot.function(self.lanes))
 
     def _zero(self) -> Any:
         from tvm import tirx

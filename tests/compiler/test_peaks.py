@@ -12,7 +12,7 @@ from autotune.profile import peaks
 from autotune.target import native
 from search_spaces.analysis import arithmetic
 
-SHORT = {feature for dots in peaks.DOTS.values() for dot in dots for feature in [dot.feature]}
+SHORT = {feature for dot in peaks.DOTS.values() for feature in dot.features}
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +28,8 @@ def test_each_dtype_has_a_peak_here() -> None:
     assert found["float64"] < found["float32"]
     tiles = {dtype for dtype, tile in peaks.TILES.items() if tile in target.features}
     assert {"float32", "float64", "float16", "int32", "bfloat16", "int8"} == {*found, *tiles}
-    for dtype, dots in peaks.DOTS.items():
-        if dtype in found and any(dot.feature in target.features for dot in dots):
+    for dtype, dot in peaks.DOTS.items():
+        if dtype in found and dot.lanes(target):
             assert found[dtype] > 1.2 * found[peaks.AS_LONGER[dtype]]
 
 
