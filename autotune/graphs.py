@@ -113,7 +113,8 @@ def search_graph(
     nothing promises to be faster than and which is the plain one.
     """
     from autotune.graph.pipeline import fused, lay_out, simplified
-    from autotune.search.graph import FINALISTS, WORTH_IT, GraphSearch, Prices
+    from autotune.search.graph import FINALISTS, WORTH_IT, GraphSearch
+    from autotune.search.prices import Prices
     from search_spaces.registry import schedulable
 
     tell(status, "searching the graph")

@@ -14,7 +14,8 @@ from autotune.graph import choices
 from autotune.graphs import GraphChoice
 from autotune.measure.outcome import Crashed
 from autotune.search.chains import best_along
-from autotune.search.graph import LOOKS, GraphSearch, Prices, described
+from autotune.search.graph import GraphSearch, described
+from autotune.search.prices import LOOKS, Prices
 from autotune.search.settings import SearchSettings
 from autotune.testing.landscape import TARGET, latency, make_task
 from autotune.testing.runners import AnalyticRunner
