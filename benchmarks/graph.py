@@ -24,11 +24,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autotune.errors import InputError, UserError
+from benchmarks.builds import checked, each_model, parser, say, tune
 from benchmarks.latency import write_json
-from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import LONG, NAMES, model
-from benchmarks.options import several
 from search_spaces.base import SearchSpace
 from search_spaces.cpu.winograd import WinogradSpace
 from search_spaces.graph.layouts import BLOCKED, CHANNELS_LAST
@@ -172,21 +170,21 @@ def _searched(
         path.unlink(missing_ok=True)
     with LocalRunner(target) as runner:
         with open_database(databases[DIRECT]) as opened, without(WinogradSpace()):
-            _tune(plain, target, runner, opened, trials)
+            tune(plain, target, runner, opened, trials)
         with open_database(databases[PLAIN]) as opened:
-            _tune(plain, target, runner, opened, trials)
+            tune(plain, target, runner, opened, trials)
         with open_database(databases[SEARCHED]) as opened:
-            _tune(made, target, runner, opened, trials // 4)
+            tune(made, target, runner, opened, trials // 4)
             choice = search_graph(
-                imported, target, runner, opened, SearchSettings(), _say, trials=trials / 4
+                imported, target, runner, opened, SearchSettings(), say, trials=trials / 4
             )
             best = choice.winner.fused if choice else made
-            _tune(best, target, runner, opened, trials)
+            tune(best, target, runner, opened, trials)
             if choice is not None:
-                even(choice, runner, opened, SearchSettings(), _say)
-                best = confirmed(choice, opened, random_inputs(imported.inputs, 0), _say).fused
-                _tune(best, target, runner, opened, trials)
-            _say(f"{_others(opened, best, target)} candidates of kernels of other graphs")
+                even(choice, runner, opened, SearchSettings(), say)
+                best = confirmed(choice, opened, random_inputs(imported.inputs, 0), say).fused
+                tune(best, target, runner, opened, trials)
+            say(f"{_others(opened, best, target)} candidates of kernels of other graphs")
             return best
 
 
@@ -201,17 +199,21 @@ def without(space: SearchSpace) -> Iterator[None]:
         unregister(space.name)
 
 
-def _tune(fused: Any, target: Any, runner: Any, database: Any, trials: int) -> None:
-    from autotune.search.budget import Budget
-    from autotune.search.loop import tune_tasks
-    from autotune.search.settings import SearchSettings
-    from search_spaces.registry import schedulable
-    from tuning_db.records import ModelRow
-
-    tasks = [task for task in fused.tasks if schedulable(task, target)]
-    settings = SearchSettings(budget=Budget(max(trials, len(tasks))))
-    row = ModelRow(fused.digest, fused.name)  # what is confirmed is noted with the model
-    tune_tasks(tasks, target, runner, database, settings, model=row)
+def _show(name: str, found: Mapping[str, Any]) -> None:
+    for variant, one in found["variants"].items():
+        bases = {found["base"]: "times_as_fast", PLAIN: "beside_plain"}
+        told = ", ".join(
+            f"{one[key]['value']:.3f} ({one[key]['low']:.3f} to {one[key]['high']:.3f})"
+            f" times as fast as {base}"
+            for base, key in bases.items()
+            if base != variant
+        )
+        print(
+            f"{name:10} {variant:14} {one['p50_ms']:8.3f} ms, {told or 'the base'}, "
+            f"{one['kernels']} kernels, {one['peak_mb']:.1f} MB, differs by "
+            f"{one['difference']:.1e}",
+            flush=True,
+        )
 
 
 def _others(database: Any, fused: Any, target: Any) -> int:
@@ -226,58 +228,18 @@ def _others(database: Any, fused: Any, target: Any) -> int:
     )
 
 
-def _say(line: str) -> None:
-    print(f"  {line}", file=sys.stderr, flush=True)
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises ``InputError`` where argparse does not end it."""
-    parser = argparse.ArgumentParser(prog="benchmarks.graph", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add = parser.add_argument
-    add("--models", default=",".join(NAMES), help="by commas (default: %(default)s)")
-    add("--trials", type=int, default=0, help="of a model (default: default schedules)")
-    add("--seconds", type=float, default=20.0, help="of timing a model (default: %(default)s)")
-    add("--rounds", type=int, default=20, help="turns of each build (default: %(default)s)")
-    add("--work", type=Path, default=Path("build/graph"), help="folder (%(default)s)")
-    add("--json", type=Path, default=Path("build/graph.json"), help="(%(default)s)")
-    add("--threads", type=int, help="of one inference (default: the physical cores)")
-    options = parser.parse_args(arguments)
-    options.models = several(options.models, (*NAMES, LONG), "model")
-    if options.rounds < 1 or options.trials < 0:
-        raise InputError("--rounds must be 1 or more, and --trials must be 0 or more")
-    return options
+    options = parser("graph", __doc__, "a model", 20.0).parse_args(arguments)
+    return checked(options, (*NAMES, LONG))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 done, 1 a claim was missed, 2 wrong use."""
-    try:
-        options = parse(arguments)
-        options.work.mkdir(parents=True, exist_ok=True)
-        content: dict[str, Any] = {"benchmark": "graph", **describe(options.threads)}
-        content |= {"settings": settings_of(options), "models": {}}
-        with Others() as others:
-            for name in options.models:
-                print(f"{name}", file=sys.stderr, flush=True)
-                content["models"][name] = found = measured(name, options)
-                for variant, one in found["variants"].items():
-                    bases = {found["base"]: "times_as_fast", PLAIN: "beside_plain"}
-                    told = ", ".join(
-                        f"{one[key]['value']:.3f} ({one[key]['low']:.3f} to {one[key]['high']:.3f})"
-                        f" times as fast as {base}"
-                        for base, key in bases.items()
-                        if base != variant
-                    )
-                    print(
-                        f"{name:10} {variant:14} {one['p50_ms']:8.3f} ms, {told or 'the base'}, "
-                        f"{one['kernels']} kernels, {one['peak_mb']:.1f} MB, differs by "
-                        f"{one['difference']:.1e}",
-                        flush=True,
-                    )
-                write_json(options.json, content)
-    except UserError as error:
-        print(f"benchmarks.graph: {error}", file=sys.stderr)
+    done = each_model("graph", lambda: parse(arguments), measured, _show)
+    if done is None:
         return 2
+    options, content = done
     which = SEARCHED if options.trials else DEFAULT
     last = [found["variants"].get(which) for found in content["models"].values()]
     ratios = [1.0 if one is None else one["times_as_fast"]["value"] for one in last]
@@ -303,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     print(f"geometric mean {mean:.3f}, beside plain {beside_plain:.3f}")
     means = {"mean": mean, "mean_beside_plain": beside_plain}
-    write_json(options.json, {**content, **means, "busy_cores_of_others": others.cores})
+    write_json(options.json, {**content, **means})
     return 0 if all(content["claims"].values()) else 1
 
 

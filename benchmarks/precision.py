@@ -14,15 +14,13 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from autotune.errors import InputError, UserError
-from benchmarks.graph import _tune
+import numpy as np
+
+from benchmarks.builds import checked, each_model, parser, say, tune
 from benchmarks.latency import write_json
-from benchmarks.machine import Others, describe, settings_of
 from benchmarks.models import NAMES, model
-from benchmarks.options import several
 
 OURS = "autotune"
 MIXED, FLOAT, PEER = f"{OURS} mixed", f"{OURS} float32", "openvino bfloat16"
@@ -58,8 +56,12 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
     measure = Budget("relative", 0.0)
 
     def error(run: Any) -> float:
-        found = [run(sample) for sample in samples.held]
-        return measure.error(right, [{n: f[n] for n in right[0]} for f in found])
+        # An engine may compute the next results where these are.
+        found = [
+            {name: np.array(value) for name, value in run(sample).items()}
+            for sample in samples.held
+        ]
+        return measure.error(right, found)
 
     given = {spec.name: spec.shape for spec in imported.inputs}
     runs: Runs
@@ -117,7 +119,7 @@ def _ours(
         for kind in kinds:
             mixes[f"{OURS} {kind}"] = {n: probe.value(n, kind) for n in probe.places}
         judge = Judge(imported, Budget("relative", limit), None, samples)
-        plan = planned(judge, target, [k for k in kinds if k != SPLIT], _say)
+        plan = planned(judge, target, [k for k in kinds if k != SPLIT], say)
         mixes[MIXED] = plan.mix
     runs: Runs = {}
     counts: dict[str, dict[str, int]] = {}
@@ -126,7 +128,7 @@ def _ours(
     def build(one: Any) -> Any:
         if options.trials:
             with LocalRunner(target) as runner, open_database(database) as opened:
-                _tune(one, target, runner, opened, options.trials)
+                tune(one, target, runner, opened, options.trials)
         return runnable(one, best_schedules(one, database if options.trials else None))
 
     for name, mix in mixes.items():
@@ -138,7 +140,7 @@ def _ours(
             def fuse(choices: Any) -> Any:
                 return optimise(imported, target, choices)
 
-            held = Keeper(plan, judge, fuse, _say).within(GraphTrial(choices, 0.0, one), build)
+            held = Keeper(plan, judge, fuse, say).within(GraphTrial(choices, 0.0, one), build)
             if held is None:
                 continue
             one, choices = held.fused, held.choices
@@ -148,50 +150,25 @@ def _ours(
     return runs, counts
 
 
-def _say(line: str) -> None:
-    print(f"  {line}", file=sys.stderr, flush=True)
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; raises ``InputError`` where argparse does not end it."""
-    parser = argparse.ArgumentParser(prog="benchmarks.precision", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add = parser.add_argument
-    add("--models", default=",".join(NAMES), help="by commas (default: %(default)s)")
-    add("--budget", type=float, help="of mixed (default: what OpenVINO's bfloat16 loses)")
-    add("--trials", type=int, default=0, help="of a build (default: default schedules)")
-    add("--seconds", type=float, default=30.0, help="of timing a model (default: %(default)s)")
-    add("--rounds", type=int, default=20, help="turns of each engine (default: %(default)s)")
-    add("--work", type=Path, default=Path("build/precision"), help="folder (%(default)s)")
-    add("--json", type=Path, default=Path("build/precision.json"), help="(%(default)s)")
-    add("--threads", type=int, help="of one inference (default: the physical cores)")
-    options = parser.parse_args(arguments)
-    options.models = several(options.models, NAMES, "model")
-    if options.rounds < 1 or options.trials < 0:
-        raise InputError("--rounds must be 1 or more, and --trials must be 0 or more")
-    return options
+    made = parser("precision", __doc__, "a build", 30.0)
+    made.add_argument(
+        "--budget", type=float, help="of mixed (default: what OpenVINO's bfloat16 loses)"
+    )
+    return checked(made.parse_args(arguments), NAMES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 done, 1 a claim was missed, 2 wrong use."""
-    try:
-        options = parse(arguments)
-        options.work.mkdir(parents=True, exist_ok=True)
-        content: dict[str, Any] = {"benchmark": "precision", **describe(options.threads)}
-        content |= {"settings": settings_of(options), "models": {}}
-        with Others() as others:
-            for name in options.models:
-                print(f"{name}", file=sys.stderr, flush=True)
-                content["models"][name] = found = measured(name, options)
-                _show(name, found)
-                write_json(options.json, content)
-    except UserError as error:
-        print(f"benchmarks.precision: {error}", file=sys.stderr)
+    done = each_model("precision", lambda: parse(arguments), measured, _show)
+    if done is None:
         return 2
+    options, content = done
     content["claims"] = _claims(content["models"])
     for claim, holds in content["claims"].items():
         print(f"{'holds' if holds else 'missed'}: {claim}")
-    write_json(options.json, {**content, "busy_cores_of_others": others.cores})
+    write_json(options.json, content)
     return 0 if all(content["claims"].values()) else 1
 
 

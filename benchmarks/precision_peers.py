@@ -8,24 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autotune.bench.peers import onnxruntime_session, openvino_request
+
 Arrays = Mapping[str, Any]
 Run = Callable[[Arrays], dict[str, Any]]
 
 OPSET = 17
 """Per-channel scales need 13, and models of another set are converted to this one."""
-
-
-def onnxruntime_session(path: Path, threads: int) -> Run:
-    """What runs the model in ``path``."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 def fixed(model: Path, shapes: Mapping[str, Sequence[int]], path: Path) -> Path:
@@ -77,8 +66,7 @@ def openvino(model: Path, threads: int, hint: str, samples: Sequence[Arrays] = (
     """What runs ``model`` with the precision ``hint``; quantised by NNCF with ``samples``."""
     import openvino as ov
 
-    core = ov.Core()
-    read = core.read_model(str(model))
+    read = ov.Core().read_model(str(model))
     if samples:
         import nncf
 
@@ -86,19 +74,7 @@ def openvino(model: Path, threads: int, hint: str, samples: Sequence[Arrays] = (
         names = [port.get_any_name() for port in read.inputs]
         data = nncf.Dataset(list(samples), lambda one: {name: one[name] for name in names})
         read = nncf.quantize(read, data, subset_size=len(samples))
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": hint,
-    }
-    compiled = core.compile_model(read, "CPU", settings)
-    request = compiled.create_infer_request()
-
-    def run(inputs: Arrays) -> dict[str, Any]:
-        results = request.infer(dict(inputs))
-        return {port.get_any_name(): results[port].copy() for port in compiled.outputs}
-
-    return run
+    return openvino_request(read, threads, hint)
 
 
 def peers(

@@ -88,7 +88,8 @@ class Peer:
         return Engine(self.name, version(self.package), run, model, self.name)
 
 
-def _onnxruntime(model: Path, inputs: Mapping[str, Any], threads: int) -> Callable[[], Arrays]:
+def onnxruntime_session(model: Path, threads: int) -> Callable[[Arrays], Arrays]:
+    """What runs ``model`` by ONNX Runtime; raises its errors."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -97,34 +98,44 @@ def _onnxruntime(model: Path, inputs: Mapping[str, Any], threads: int) -> Callab
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    feed = dict(inputs)
-    return lambda: dict(zip(names, session.run(names, feed), strict=True))
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def openvino_request(read: Any, threads: int, hint: str) -> Callable[[Arrays], Arrays]:
+    """What runs ``read``, a model of OpenVINO, in the precision ``hint``; raises its errors.
+
+    The results are overwritten by the next ones.
+    """
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": hint,
+    }
+    compiled = openvino.Core().compile_model(read, "CPU", settings)
+    request = compiled.create_infer_request()
+
+    def run(inputs: Arrays) -> Arrays:
+        results = request.infer(inputs)
+        return {port.get_any_name(): results[port] for port in compiled.outputs}
+
+    return run
+
+
+def _onnxruntime(model: Path, inputs: Mapping[str, Any], threads: int) -> Callable[[], Arrays]:
+    run, feed = onnxruntime_session(model, threads), dict(inputs)
+    return lambda: run(feed)
 
 
 def _openvino(model: Path, inputs: Mapping[str, Any], threads: int) -> Callable[[], Arrays]:
     import openvino
 
-    core = openvino.Core()
-    read = core.read_model(str(model))
+    read = openvino.Core().read_model(str(model))
     read.reshape({name: list(array.shape) for name, array in inputs.items()})
-    compiled = core.compile_model(
-        read,
-        "CPU",
-        {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            # What is compared computes in float32, so this must not choose bf16 by itself.
-            "INFERENCE_PRECISION_HINT": "f32",
-        },
-    )
-    request = compiled.create_infer_request()
-    feed = dict(inputs)
-
-    def run() -> Arrays:
-        results = request.infer(feed)
-        return {port.get_any_name(): results[port] for port in compiled.outputs}
-
-    return run
+    # What is compared computes in float32, so this must not choose bf16 by itself.
+    run, feed = openvino_request(read, threads, "f32"), dict(inputs)
+    return lambda: run(feed)
 
 
 PEERS = {
