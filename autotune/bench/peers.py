@@ -88,7 +88,7 @@ class Peer:
         return Engine(self.name, version(self.package), run, model, self.name)
 
 
-def onnxruntime_session(model: Path, threads: int) -> Callable[[Arrays], Arrays]:
+def onnxruntime_session(model: Path, threads: int) -> Callable[[Mapping[str, Any]], Arrays]:
     """What runs ``model`` by ONNX Runtime; raises its errors."""
     import onnxruntime
 
@@ -101,7 +101,7 @@ def onnxruntime_session(model: Path, threads: int) -> Callable[[Arrays], Arrays]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def openvino_request(read: Any, threads: int, hint: str) -> Callable[[Arrays], Arrays]:
+def openvino_request(read: Any, threads: int, hint: str) -> Callable[[Mapping[str, Any]], Arrays]:
     """What runs ``read``, a model of OpenVINO, in the precision ``hint``; raises its errors.
 
     The results are overwritten by the next ones.
@@ -116,7 +116,7 @@ def openvino_request(read: Any, threads: int, hint: str) -> Callable[[Arrays], A
     compiled = openvino.Core().compile_model(read, "CPU", settings)
     request = compiled.create_infer_request()
 
-    def run(inputs: Arrays) -> Arrays:
+    def run(inputs: Mapping[str, Any]) -> Arrays:
         results = request.infer(inputs)
         return {port.get_any_name(): results[port] for port in compiled.outputs}
 

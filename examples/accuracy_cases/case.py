@@ -66,13 +66,9 @@ class Case:
 
 def original(model: Path) -> Run:
     """``model`` as ONNX Runtime computes it, in float32."""
-    import onnxruntime
+    from autotune.bench.peers import onnxruntime_session
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    return onnxruntime_session(model, 1)
 
 
 def package_folder(name: str, install: str) -> Path:
