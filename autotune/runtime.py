@@ -9,6 +9,7 @@ copied. Outputs are numpy arrays over the memory that the model wrote, which not
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import platform
@@ -31,6 +32,9 @@ MANIFEST = "manifest.json"
 LIBRARY = "lib.so"
 WEIGHTS = "weights.npy"
 """Beside the library, or, where programs for several sizes share them, beside their directories."""
+
+TILES = "cpu.tiles"
+"""The search space of kernels that use AMX."""
 
 ALIGNMENT = 64
 """Bytes: the compiled code may read whole vectors from where an input begins."""
@@ -130,6 +134,8 @@ def load(
         for name, entry in manifest["files"].items():
             _check_file(directory / name, entry["sha256"])
         _check_processor(path, manifest["target"])
+        if any(task.get("space") == TILES for task in manifest.get("tasks", ())):
+            _check_tiles(path)
         inputs = _signatures(manifest["inputs"])
         outputs = _signatures(manifest["outputs"])
         count = int(threads or manifest["target"]["threads"])
@@ -344,6 +350,20 @@ def _check_processor(path: str | Path, target: Mapping[str, Any]) -> None:
             f"{path} needs instructions that this processor lacks ({', '.join(missing)}): "
             "compile it for this machine"
         )
+
+
+def _check_tiles(path: str | Path) -> None:
+    """Ask for the room that AMX needs, as the code would by itself, before it is killed for it."""
+    if not _tiles_allowed():
+        raise ArtifactError(
+            f"{path} uses AMX, but the system gives this process no room for its tiles: that takes "
+            "Linux 5.16 or newer, and nothing that forbids the system call arch_prctl"
+        )
+
+
+def _tiles_allowed() -> bool:
+    """What Linux answers to arch_prctl(ARCH_REQ_XCOMP_PERM, ARCH_XCOMP_TILEDATA)."""
+    return bool(ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0)
 
 
 def _flags() -> frozenset[str]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
 from search_spaces.cpu.dot import register_named
+from search_spaces.cpu.tile_begin import begun
+from search_spaces.cpu.tile_steps import register_tiles
 from search_spaces.registry import space_named
 from search_spaces.task import Candidate, Target, Task
 
@@ -54,7 +56,7 @@ def schedule(task: Task, target: Target, candidate: Candidate) -> Scheduled:
         told = {"space": space.name, "version": space.version}
         rewritten = {**told, "parameters": dict(candidate.parameters)}
         text = json.dumps({"rewritten": rewritten, "trace": json.loads(text)})
-    return Scheduled(made.mod, text)
+    return Scheduled(begun(made.mod), text)
 
 
 def replay(task: Task, target: Target, trace: str) -> Scheduled:
@@ -67,6 +69,7 @@ def replay(task: Task, target: Target, trace: str) -> Scheduled:
     from tvm import s_tir
 
     register_named(trace)
+    register_tiles(trace)
     steps = json.loads(trace)
     with tvm.target.Target(target.tvm()):
         function = load_function(task)
@@ -77,7 +80,7 @@ def replay(task: Task, target: Target, trace: str) -> Scheduled:
             steps = steps["trace"]
         made = s_tir.Schedule(function, debug_mask=0, error_render_level="fast")
         s_tir.schedule.Trace.apply_json_to_schedule(steps, made)
-    return Scheduled(made.mod, trace)
+    return Scheduled(begun(made.mod), trace)
 
 
 def _installed(name: str, version: int) -> SearchSpace:

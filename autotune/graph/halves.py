@@ -44,7 +44,7 @@ def halves(module: tvm.IRModule, target: Target) -> tvm.IRModule:
             continue
         short = weight.astype(ml_dtypes.bfloat16)
         if np.array_equal(short.astype(np.float32), weight):
-            kernel = filled(short.view(np.uint16), BFLOAT16, lanes)
+            kernel = filled(short.view(np.uint16), BFLOAT16, target)
             rewrites[var] = _as_halves(call, data, kernel)
     if not rewrites or not _only_stored(graph):
         return module

@@ -66,7 +66,7 @@ def integers(module: tvm.IRModule, target: Target) -> tvm.IRModule:
         if data is None or not np.array_equal(weight, np.clip(np.rint(weight), -128, 127)):
             continue
         if weight.shape[-1] >= (lanes or math.inf) and dense(call):
-            rewrites |= _as_integers(graph, var, call, data, weight, lanes)
+            rewrites |= _as_integers(graph, var, call, data, weight, target)
         elif dtype_of(var) == "float64" and _largest(call, data, weight) < EXACT:
             rewrites[var] = _as_floats(call, data, weight)
     for var in graph.values:
@@ -136,7 +136,7 @@ def _as_floats(call: Any, data: _Whole, weight: np.ndarray) -> Rewrite:
 
 
 def _as_integers(
-    graph: Graph, var: Any, call: Any, data: _Whole, weight: np.ndarray, lanes: int
+    graph: Graph, var: Any, call: Any, data: _Whole, weight: np.ndarray, target: Target
 ) -> dict[Any, Rewrite]:
     """The same in 8 bits, with a whole bias that follows in the same step."""
     columns = weight.shape[-1]
@@ -147,7 +147,7 @@ def _as_integers(
     added = -point * weight.astype(np.int64).reshape(-1, columns).sum(axis=0)
     if bias is not None:
         added = added + bias[1].astype(np.int64)
-    kernel = filled(weight.astype(np.int8), INTEGER, lanes)
+    kernel = filled(weight.astype(np.int8), INTEGER, target)
     dtype = dtype_of(var)
 
     def rewrite(emit: Emit, see: See) -> Any:

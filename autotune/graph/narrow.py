@@ -10,15 +10,23 @@ from tvm import relax, te, tirx
 
 from autotune.graph.sums import convolution, product
 from search_spaces.cpu.dot import Dot
+from search_spaces.cpu.tile import depth_of, has_tiles
+from search_spaces.task import Target
 
 OUT_ELEMENTWISE = 4
 """What TVM calls a kernel that element by element operators may follow (kOutEWiseFusable)."""
 
 
-def filled(weight: np.ndarray, dot: Dot, lanes: int) -> np.ndarray:
-    """``weight`` filled up with zeros to whole vectors of columns, and whole steps of them."""
+def filled(weight: np.ndarray, dot: Dot, target: Target) -> np.ndarray:
+    """``weight`` filled up with zeros to whole vectors of columns, and whole steps of them.
+
+    Those of tiles where there are tiles and they are half full at least.
+    """
+    depth, columns = weight.shape[-2:]
+    tile = depth_of(dot)
+    step = tile if has_tiles(dot, target) and 2 * depth >= tile else dot.depth
     padding = [(0, 0)] * weight.ndim
-    padding[-2:] = (0, -weight.shape[-2] % dot.depth), (0, -weight.shape[-1] % lanes)
+    padding[-2:] = (0, -depth % step), (0, -columns % dot.lanes(target))
     return np.pad(weight, padding)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from autotune.errors import ModelError
 from autotune.precision.budget import Budget
 from search_spaces.cpu.dot import DOTS
+from search_spaces.cpu.tile import FEATURES
 from search_spaces.precisions import SPACE
 
 if TYPE_CHECKING:
@@ -64,6 +65,6 @@ def check_meaning(
 
 def without_instructions(target: Target) -> Target:
     """``target`` as one that has no instructions for sums of short numbers."""
-    names = {name for dot in DOTS.values() for name in dot.features}
+    names = {*FEATURES.values(), *(name for dot in DOTS.values() for name in dot.features)}
     features = tuple(name for name in target.features if name not in names)
     return replace(target, features=features)

@@ -108,7 +108,7 @@ def offered(
     ``wanted`` are those that the user named, none for all. Raises ``InputError`` where one of them
     is none, or needs samples of which there are none (not ``calibrated``).
     """
-    from autotune.profile.peaks import vector_peaks
+    from autotune.profile.peaks import product_peaks
 
     every = (WHOLE, HALF, SPLIT)
     unknown = [kind for kind in wanted if kind not in every]
@@ -125,7 +125,7 @@ def offered(
     kinds = [k for k in able if (k in wanted or not wanted) and (calibrated or k != WHOLE)]
     if not kinds:
         return ()
-    peaks = vector_peaks(target)
+    peaks = product_peaks(target)
     speeds = {k: _speed(k, peaks) for k in kinds}
     kinds = [kind for kind in kinds if speeds[kind] > FASTER or kind in wanted]
     return tuple(sorted(kinds, key=lambda kind: -speeds[kind]))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.cpu.dot import IMPORT, Dot
+from search_spaces.cpu.tile import COLUMNS, ROWS, STEPS, Tiles, depth_of
 from search_spaces.task import Target, TensorType, Workload
 
 if TYPE_CHECKING:
@@ -91,6 +92,52 @@ def dots(target: Target, dot: Dot, shape: tuple[int, ...], steps: int) -> Kernel
     (loop,) = schedule.get_loops(schedule.get_sblock("thread"))
     schedule.annotate(loop, IMPORT, dot.function(lanes))
     return _kernel(schedule.mod, ((left, first), (right, second), (shape, sums)), target)
+
+
+def tile_sums(target: Target, tiles: Tiles, steps: int) -> Kernel:
+    """A kernel that adds the product of the same ``tiles`` to the same sums ``steps`` times."""
+    import tvm
+    from tvm import s_tir
+    from tvm.script import tirx as T
+
+    threads, dot = target.threads, tiles.dot
+    first, second, sums = dot.types
+    width = tiles.across * COLUMNS
+    left = (threads, tiles.rows, depth_of(dot))
+    right, result = (threads, ROWS, width, dot.depth), (threads, tiles.rows, width)
+    a_type, b_type, r_type = T.Buffer(left, first), T.Buffer(right, second), T.Buffer(result, sums)
+    begin, zero, add, store = (f"{tiles.name}_{step}" for step in STEPS)
+
+    @T.prim_func(s_tir=True)
+    def main(a: a_type, b: b_type, c: r_type) -> None:  # type: ignore[valid-type]
+        T.func_attr({"tirx.noalias": True})
+        with T.sblock("root"):
+            for thread in T.parallel(threads):
+                with T.sblock("thread"):
+                    at = T.axis.spatial(threads, thread)
+                    T.reads(a[at, 0 : left[1], 0 : left[2]], b[at, 0:ROWS, 0:width, 0 : right[3]])
+                    T.writes(c[at, 0 : left[1], 0:width])
+                    T.evaluate(T.call_extern("int32", begin))
+                    T.evaluate(T.call_extern("int32", zero))
+                    for _ in range(steps):
+                        T.evaluate(
+                            T.call_extern(
+                                "int32",
+                                add,
+                                T.address_of(a[at, 0, 0]),
+                                T.int64(64),
+                                T.address_of(b[at, 0, 0, 0]),
+                                T.int64(4 * width),
+                            )
+                        )
+                    T.evaluate(
+                        T.call_extern("int32", store, T.address_of(c[at, 0, 0]), T.int64(4 * width))
+                    )
+
+    schedule = s_tir.Schedule(tvm.IRModule({"main": main}), debug_mask=0)
+    (loop,) = schedule.get_loops(schedule.get_sblock("thread"))
+    schedule.annotate(loop, IMPORT, tiles.functions)
+    return _kernel(schedule.mod, ((left, first), (right, second), (result, sums)), target)
 
 
 def _kernel(module: Any, types: Sequence[tuple[tuple[int, ...], str]], target: Target) -> Kernel:

@@ -2,8 +2,9 @@
 
 Each peak is that of a small kernel which TVM compiles for the target: independent chains of
 operations in vector registers, enough of them to hide their latency. Where the processor has an
-instruction for dot products of short numbers, it is asked for by name, since no compiler finds it
-in a loop by itself; where it has none, short numbers are computed as longer ones are.
+instruction for sums of products of short numbers, of vectors or of whole tiles, it is asked for by
+name, since no compiler finds it in a loop by itself; where it has none, short numbers are computed
+as longer ones are.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import TargetError
-from autotune.profile.peak_kernels import dots, multiply_adds
+from autotune.profile.peak_kernels import dots, multiply_adds, tile_sums
 from search_spaces.cpu.dot import BFLOAT16, INTEGER, Dot
+from search_spaces.cpu.tile import COLUMNS, ROWS, Tiles, depth_of, has_tiles
 from search_spaces.task import Target, TensorType
 
 if TYPE_CHECKING:
@@ -33,10 +35,7 @@ ON_STACK = 1 << 10
 """Bytes of a local buffer that TVM keeps on the stack at most."""
 
 DOTS: Mapping[str, Dot] = {"bfloat16": BFLOAT16, "int8": INTEGER}
-"""Instructions for dot products of vectors, by dtype."""
-
-TILES = {"bfloat16": "+amx-bf16", "int8": "+amx-int8"}
-"""Instructions on tiles, many times faster than those on vectors, whose peak is not measured."""
+"""Sums that there are instructions for, by dtype."""
 
 AS_LONGER = {"float16": "float32", "bfloat16": "float32", "int8": "int32"}
 """What numbers are computed as where there is no instruction for them."""
@@ -61,30 +60,34 @@ def measure_peaks(target: Target) -> dict[str, float]:
         for dtype in wanted
     }
     for dtype, dot in DOTS.items():
-        if dot.lanes(target) and TILES[dtype] not in target.features:
-            measures[dtype] = lambda dot=dot: dot_products(target, dot)  # type: ignore[misc]
+        if dot.lanes(target):
+            measures[dtype] = lambda dot=dot: products(target, dot)  # type: ignore[misc]
     for dtype, measure in measures.items():
         try:
             peaks[dtype] = measure()
         except TargetError:
             continue  # an unknown peak is told as such
     for dtype, longer in AS_LONGER.items():
-        computed = dtype in measures or TILES.get(dtype) in target.features
-        if not computed and longer in peaks:
+        if dtype not in measures and longer in peaks:
             peaks[dtype] = peaks[longer]
     return peaks
 
 
-def vector_peaks(target: Target) -> dict[str, float]:
-    """By dtype, as ``measure_peaks``: of float32, and of numbers with a dot product of vectors.
+def product_peaks(target: Target) -> dict[str, float]:
+    """By dtype, as ``measure_peaks``: of float32, and of numbers that have products of their own.
 
-    Whatever instructions on tiles there are besides. Raises ``TargetError``.
+    Raises ``TargetError``.
     """
     peaks = {"float32": chains(target, "float32")}
     for dtype, dot in DOTS.items():
         if dot.lanes(target):
-            peaks[dtype] = dot_products(target, dot)
+            peaks[dtype] = products(target, dot)
     return peaks
+
+
+def products(target: Target, dot: Dot) -> float:
+    """Of the fastest instruction for sums like ``dot``. Raises ``TargetError``."""
+    return tile_products(target, dot) if has_tiles(dot, target) else dot_products(target, dot)
 
 
 def chains(target: Target, dtype: str) -> float:
@@ -125,16 +128,42 @@ def dot_products(target: Target, dot: Dot) -> float:
     left, right = (rng.integers(1, 9, s) for s in ((*shape[:2], wide), (wide,)))
     sums = (left * right).reshape(*shape, dot.depth).sum(-1)
     expected = (sums * 2 * STEPS).astype(np.int32 if dot.types[2] == "int32" else np.float64)
-    short = dot.types[0] == "uint16"
-    a, b = (
-        # The upper half of a float32 is a bfloat16.
-        (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16) if short else x.astype(kind)
-        for x, kind in zip((left, right), dot.types, strict=False)
-    )
+    a, b = (_stored(x, kind) for x, kind in zip((left, right), dot.types, strict=False))
     given = (a, b, np.zeros(shape, dot.types[2]))
     kernels = [dots(target, dot, shape, steps) for steps in (STEPS, 2 * STEPS)]
     operations = 2.0 * math.prod(shape) * dot.depth * 2 * STEPS
     return _peak(kernels, given, operations, expected, 2e-2)
+
+
+def tile_products(target: Target, dot: Dot) -> float:
+    """Of the instruction on tiles for ``dot``. Raises ``TargetError``."""
+    tiles, steps = Tiles(dot.kind, ROWS, 2, 2), STEPS // ROWS
+    given, once = tile_operands(target, tiles)
+    kernels = [tile_sums(target, tiles, n) for n in (steps, 2 * steps)]
+    operations = 2.0 * once.size * depth_of(dot) * 2 * steps
+    return _peak(kernels, given, operations, once * 2 * steps, 2e-2)
+
+
+def tile_operands(target: Target, tiles: Tiles) -> tuple[Given, Any]:
+    """What ``tile_sums`` is given, and what one step of it adds to the sums."""
+    import numpy as np
+
+    dot, width = tiles.dot, tiles.across * COLUMNS
+    rng = np.random.default_rng(0)
+    a = rng.integers(1, 9, (target.threads, tiles.rows, depth_of(dot)))
+    b = rng.integers(1, 9, (target.threads, ROWS, width, dot.depth))
+    once = np.einsum("trkd,tkwd->trw", a.reshape(*a.shape[:2], ROWS, dot.depth), b)
+    sums = np.zeros(once.shape, dot.types[2])
+    return (*(_stored(x, kind) for x, kind in zip((a, b), dot.types, strict=False)), sums), once
+
+
+def _stored(numbers: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    """Small whole ``numbers`` as an instruction is given them."""
+    import numpy as np
+
+    if dtype == "uint16":  # the upper half of a float32 is a bfloat16
+        return (numbers.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return numbers.astype(dtype)
 
 
 def _peak(

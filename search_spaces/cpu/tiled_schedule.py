@@ -24,6 +24,7 @@ class TiledSchedule:
         self.rows = int(parameters["rows"])
         self.vectors = int(parameters["vectors"])
         self.width = self.vectors * self.lanes
+        self.whole = nest.cropped
 
     def run(self) -> None:
         sch, nest = self.sch, self.nest
@@ -45,7 +46,7 @@ class TiledSchedule:
         packing = self._pack(anchor)
         if nest.anchor == len(names) - 1:
             # The accumulators live in registers, so something else must write the result.
-            output = sch.cache_write(anchor, 0, "local")
+            output = sch.cache_write(anchor, 0, "global" if apart else "local")
         else:
             output = blocks[-1]
             if not apart:
@@ -53,7 +54,7 @@ class TiledSchedule:
         if nest.blocked:
             self._channels_last(anchor, output)
         self._flatten(anchor, output)
-        if nest.cropped:
+        if self.whole:
             self._whole_vectors(anchor)
         if apart:
             chunk, inner = self._tile_apart(anchor, output)
@@ -287,11 +288,11 @@ class TiledSchedule:
         loops = sch.get_loops(anchor)
         depth = len(nest.reduced)
         reduced = list(loops[-depth:])
-        own = len(nest.outer) + bool(nest.tile) + 1 + nest.cropped
+        own = len(nest.outer) + bool(nest.tile) + 1 + self.whole
         spatial = list(loops[-depth - own : -depth])
-        columns = spatial[-1 - nest.cropped :]
-        del spatial[-1 - nest.cropped :]
-        if not nest.cropped:
+        columns = spatial[-1 - self.whole :]
+        del spatial[-1 - self.whole :]
+        if not self.whole:
             columns = sch.split(columns[0], [self.vectors, self.lanes], preserve_unit_iters=True)
         self._reduce(anchor, reduced[:-1], reduced[-1], spatial, list(columns))
 

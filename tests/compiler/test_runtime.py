@@ -18,6 +18,7 @@ from autotune.artifact.build import build
 from autotune.errors import ArtifactError, InputError
 from autotune.runtime import empty, load
 from autotune.target import native
+from search_spaces.cpu.tiles import TileSpace
 from search_spaces.registry import register, unregister
 from tests.compiler.artifacts import PackingSpace, expected, fused
 from tests.end_to_end.models import model as onnx_model
@@ -211,6 +212,23 @@ def test_other_formats_machines_and_damage_are_refused(artifact: Path, tmp_path:
         load(place)
     with pytest.raises(ArtifactError, match="not an artifact"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_room_for_tiles_is_asked_for(
+    allowed: bool, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where a kernel has tiles."""
+    place = copied(artifact, tmp_path / "copy")
+    monkeypatch.setattr("autotune.runtime._tiles_allowed", lambda: allowed)
+    load(place)
+    tasks = json.loads((place / "manifest.json").read_text())["tasks"]
+    edit(place, tasks=[{**tasks[0], "space": TileSpace.name}, *tasks[1:]])
+    if allowed:
+        load(place)
+    else:
+        with pytest.raises(ArtifactError, match="no room for its tiles"):
+            load(place)
 
 
 def test_missing_instructions_are_named(

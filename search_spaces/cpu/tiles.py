@@ -1,0 +1,311 @@
+"""Sums of products of short numbers, a tile at a time, on targets that multiply whole tiles (AMX).
+
+As many tiles of sums as there is room for stay where they are over the whole reduction; when they
+are done they are stored in a chunk of the result, which what follows walks row by row. Rows of a
+tile are pixels next to each other, or rows of a matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.base import InvalidParameters, SearchSpace
+from search_spaces.cpu.dot import IMPORT, Dot
+from search_spaces.cpu.dots import DotSchedule
+from search_spaces.cpu.loops import cut_tails
+from search_spaces.cpu.registers import divisors
+from search_spaces.cpu.structure import Tiled, stored_vector, tiled
+from search_spaces.cpu.tile import BEGIN, COLUMNS, COUNT, ROWS, Tiles, depth_of, tiled_dot
+from search_spaces.cpu.tile_steps import register
+from search_spaces.cpu.tiled import MAX_BAND
+from search_spaces.task import Parameters, ParameterValue, Target, Task
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+LEAST_ROWS = 4
+"""Rows that are worth a tile."""
+
+
+class TileSpace(SearchSpace):
+    """How many tiles are kept, and in which order and in what chunks they are computed.
+
+    ``rows`` of ``vectors`` tiles next to each other are kept; where those are more rows than a tile
+    has, in several below each other. Tiles and chunks are full: they divide rows and columns.
+    """
+
+    name = "cpu.tiles"
+    version = 1
+    priority = 40
+
+    def matches(self, task: Task, target: Target) -> bool:
+        found = _found(task, target)
+        if found is None:
+            return False
+        nest, dot = found
+        return (
+            nest.packed is not None
+            and nest.columns % COLUMNS == 0
+            and nest.block.axes[nest.reduced[-1]].extent % depth_of(dot) == 0
+            and max(_rows(nest), default=0) >= LEAST_ROWS
+            and (nest.padding is None or len(task.workload.blocks[nest.padding].axes) > 1)
+        )
+
+    def parameters(self, task: Task, target: Target) -> dict[str, BaseDistribution]:
+        from optuna.distributions import CategoricalDistribution
+
+        nest, _ = self._nest(task, target)
+        across = divisors(nest.columns // COLUMNS, COUNT // 2 - 1)
+        found: dict[str, BaseDistribution] = {
+            "rows": CategoricalDistribution(_rows(nest)),
+            "vectors": CategoricalDistribution(across),
+            "row_tiles": CategoricalDistribution(divisors(nest.rows, MAX_BAND)),
+            "column_tiles": CategoricalDistribution(divisors(nest.columns // COLUMNS, MAX_BAND)),
+            "order": CategoricalDistribution(["columns", "rows"]),
+            "grid": CategoricalDistribution(["rows", "columns"]),
+            "parallel": CategoricalDistribution([True, False]),
+        }
+        if nest.outer:
+            extent = nest.block.axes[nest.outer[-1]].extent
+            found["band"] = CategoricalDistribution(divisors(extent, MAX_BAND))
+        if nest.padding is not None:
+            found["padding"] = CategoricalDistribution(["band", "whole"])
+        return found
+
+    def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
+        nest, dot = self._nest(task, target)
+        rows, vectors = min(
+            (
+                (rows, vectors)
+                for rows in _rows(nest)
+                for vectors in divisors(nest.columns // COLUMNS, COUNT // 2 - 1)
+                if _tiles(nest, dot, rows, vectors).fits
+            ),
+            key=lambda tile: (_cycles(nest, dot, *tile), -tile[0] * tile[1]),
+        )
+        down, across = nest.rows // rows, nest.columns // (vectors * COLUMNS)
+        outer = nest.extent(nest.outer)
+        # Sums of a chunk, and the panels that are read for each of its rows, stay in the cache.
+        panel = nest.depth * vectors * COLUMNS * 4 // dot.depth
+        most_across = max(1, target.second_cache // 2 // panel)
+        most_down = max(1, target.second_cache // 4 // (4 * rows * vectors * COLUMNS))
+        columns = across if nest.cropped else max(divisors(across, most_across))
+        row_tiles = max(divisors(down, max(1, most_down // columns)))
+        band = 1
+        if nest.outer:
+            bands = divisors(nest.block.axes[nest.outer[-1]].extent, MAX_BAND)
+            wanted = 4 if nest.padding is not None else 1
+            band = max(b for b in bands if b <= wanted)
+
+        def chunks() -> int:
+            return outer // band * (down // row_tiles) * (across // columns)
+
+        while chunks() < 2 * target.threads and row_tiles > 1:
+            row_tiles = max(divisors(down, row_tiles - 1))
+        while chunks() < 2 * target.threads and columns > 1 and not nest.cropped:
+            columns = max(divisors(across, columns - 1))
+        chosen: dict[str, ParameterValue] = {
+            "rows": rows,
+            "vectors": vectors,
+            "row_tiles": row_tiles,
+            "column_tiles": columns,
+            "order": "rows",
+            "grid": "columns" if nest.columns > nest.rows * outer else "rows",
+            "parallel": 2.0 * outer * nest.rows * nest.columns * nest.depth > 400_000,
+        }
+        if nest.outer:
+            chosen["band"] = band
+        if nest.padding is not None:
+            chosen["padding"] = "band" if columns == across else "whole"
+        return chosen
+
+    def features(self, task: Task, target: Target, parameters: Parameters) -> dict[str, float]:
+        nest, dot = self._nest(task, target)
+        p = parameters
+        tiles = self._check(nest, dot, p)
+        width = tiles.across * COLUMNS
+        down, across = nest.rows // tiles.rows, nest.columns // width
+        chunk_r, chunk_c = int(p["row_tiles"]), int(p["column_tiles"])
+        band = int(p.get("band", 1))
+        chunks = nest.extent(nest.outer) / band * (down / chunk_r) * (across / chunk_c)
+        return {
+            "height": float(tiles.height),
+            "down": float(tiles.down),
+            "across": float(tiles.across),
+            "intensity": tiles.down * tiles.across / (tiles.down + tiles.across),
+            "cycles": _cycles(nest, dot, tiles.rows, tiles.across),
+            "steps": nest.depth / depth_of(dot),
+            "order": float(p["order"] == "rows"),
+            "grid": float(p["grid"] == "rows"),
+            "parallel": float(bool(p["parallel"])),
+            "chunks": chunks,
+            "balance": chunks / (ceil(chunks / target.threads) * target.threads),
+            "chunk_rows": float(chunk_r * tiles.rows * band),
+            "chunk_columns": float(chunk_c * width),
+            "panels_bytes": 4.0 * nest.depth * width * chunk_c / dot.depth,
+            "data_bytes": 4.0 * nest.depth * tiles.rows * chunk_r / dot.depth,
+            "sums_bytes": 4.0 * tiles.rows * chunk_r * band * width * chunk_c,
+            "band": float(band),
+            "pad_band": float(p.get("padding") == "band"),
+        }
+
+    def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
+        nest, dot = self._nest(task, target)
+        tiles = self._check(nest, dot, parameters)
+        TileSchedule(schedule, task, nest, target, parameters, tiles).run()
+
+    def _nest(self, task: Task, target: Target) -> tuple[Tiled, Dot]:
+        found = _found(task, target)
+        if found is None:
+            raise InvalidParameters(f"{task.workload.name} is no sum of tiles here")
+        return found
+
+    def _check(self, nest: Tiled, dot: Dot, p: Parameters) -> Tiles:
+        rows, vectors = int(p["rows"]), int(p["vectors"])
+        if rows not in _rows(nest) or nest.columns % (vectors * COLUMNS):
+            raise InvalidParameters("the tiles do not divide the rows or the columns")
+        tiles = _tiles(nest, dot, rows, vectors)
+        if not tiles.fits:
+            raise InvalidParameters(f"{tiles.down} x {vectors} tiles of sums leave no room")
+        if nest.rows // rows % int(p["row_tiles"]):
+            raise InvalidParameters("row_tiles leaves a tail")
+        across = nest.columns // (vectors * COLUMNS)
+        if across % int(p["column_tiles"]):
+            raise InvalidParameters("column_tiles leaves a tail")
+        if nest.cropped and across != int(p["column_tiles"]):
+            raise InvalidParameters("columns that nobody reads have no chunk of their own")
+        return tiles
+
+
+def _found(task: Task, target: Target) -> tuple[Tiled, Dot] | None:
+    """The reduction, whose rows are those of its last axis, and the sum that it is."""
+    nest = tiled(task.workload) if target.kind == "llvm" else None
+    dot = tiled_dot(nest.block.name, target) if nest is not None else None
+    if nest is None or dot is None or not nest.tile:
+        return None
+    *merged, last = nest.tile
+    return replace(nest, tile=(last,), outer=(*nest.outer, *merged)), dot
+
+
+def _rows(nest: Tiled) -> list[int]:
+    """How many rows may be kept: those of one tile, or of two or three of the same height."""
+    heights = divisors(nest.rows, ROWS)
+    several = {rows for rows in divisors(nest.rows, 3 * ROWS) if _height(rows)}
+    return sorted({*heights, *several} - {1})
+
+
+def _height(rows: int) -> int:
+    """Rows of each tile; 0 where they cannot be shared out evenly."""
+    down = ceil(rows / ROWS)
+    return rows // down if rows % down == 0 else 0
+
+
+def _tiles(nest: Tiled, dot: Dot, rows: int, vectors: int) -> Tiles:
+    height = _height(rows)
+    return Tiles(dot.kind, height, rows // height, vectors)
+
+
+def _cycles(nest: Tiled, dot: Dot, rows: int, vectors: int) -> float:
+    """Estimated, of all tiles: a row is multiplied in one cycle, and two are loaded in one.
+
+    Intel, "64 and IA-32 Architectures Optimization Reference Manual", chapter on AMX.
+    """
+    steps = nest.depth / depth_of(dot)
+    multiply, load = rows * vectors, (rows + ROWS * vectors) / 2
+    store = 2.0 * rows * vectors
+    blocks = nest.rows / rows * nest.columns / (vectors * COLUMNS)
+    return blocks * (steps * max(multiply, load) + store)
+
+
+class TileSchedule(DotSchedule):
+    """The steps of ``cpu.tiled`` with a chunk for the sums, and tiles in place of registers."""
+
+    _steps: tuple[Any, Any, Any]
+
+    def __init__(
+        self,
+        schedule: Any,
+        task: Task,
+        nest: Tiled,
+        target: Target,
+        parameters: Parameters,
+        tiles: Tiles,
+    ) -> None:
+        chosen = {**parameters, "epilogue": "chunk"}
+        super().__init__(schedule, task, nest, target, chosen, tiles.dot)
+        self.tiles = tiles
+        self.whole = True
+
+    def run(self) -> None:
+        blocks = self.sch.get_child_blocks(self.sch.get_sblock("root"))
+        stride = _stride(self.sch.get(blocks[self.nest.anchor]), self.nest)
+        self.tiles = replace(self.tiles, stride=stride)
+        super().run()
+
+    def _layout(self, head: list[Any], column: Any, rest: list[Any], last: int) -> list[Any]:
+        # What one step reads of the weights are whole dimensions next to each other.
+        depth = [*rest[last + 1 :], *rest[: last + 1]]
+        return super()._layout(head, column, depth, len(depth) - 1)
+
+    def _tile_apart(self, anchor: Any, output: Any) -> tuple[Any, Any]:
+        sch, p = self.sch, self.p
+        stored = sch.cache_write(anchor, 0, "local")
+        parallel, inner, row, column = self._banded(output)
+        rows = self.rows * int(p["row_tiles"])
+        ro, ri = sch.split(row, [None, rows], preserve_unit_iters=True)
+        vector = stored_vector(self.nest.kept, self.lanes)
+        width = self.width * int(p["column_tiles"])
+        each = ceil(min(width, self.nest.kept) / vector)
+        co, ci, cl = sch.split(column, [None, each, vector], preserve_unit_iters=True)
+        parallel = self._ordered([*parallel, ro], co)
+        sch.reorder(*parallel, *inner, ri, ci, cl)
+        chunk = self._shared(parallel)
+        if self.nest.kept % vector:
+            cut_tails(sch, ci)
+        sch.vectorize(cl)
+
+        sch.compute_at(stored, chunk, preserve_unit_loops=True)
+        *rest, row, column, lane = sch.get_loops(stored)[1:]
+        ro, ri = sch.split(row, [None, self.rows], preserve_unit_iters=True)
+        co, ci = sch.split(column, [None, self.vectors], preserve_unit_iters=True)
+        tiles = self._tiles_in_order(co, [*rest, ro])
+        sch.reorder(*tiles, *((ri, ci) if self.vectors > 1 else (ci, ri)), lane)
+        self._stored = ri
+        return chunk, tiles[-1]
+
+    def _reduce(
+        self, anchor: Any, outer: list[Any], last: Any, spatial: list[Any], columns: list[Any]
+    ) -> None:
+        sch = self.sch
+        last, step = sch.split(last, [None, depth_of(self.dot)], preserve_unit_iters=True)
+        outer = [*outer, last]
+        *others, row = spatial
+        tile = [row, *columns] if self.vectors > 1 else [columns[0], row, columns[1]]
+        sch.reorder(*outer, *others, *tile, step)
+        init = sch.decompose_reduction(anchor, outer[0])
+        alone = self.vectors == 1
+        self._steps = (sch.get_loops(init)[-2 if alone else -3], row, self._stored)
+
+    def _finish(self) -> None:
+        register(self.tiles)
+        for loop, name in zip(self._steps, self.tiles.intrinsics, strict=True):
+            self.sch.tensorize(loop, name)
+        self.sch.annotate(self.chunk, BEGIN, self.tiles.name)
+        self.sch.annotate(self.chunk, IMPORT, self.tiles.functions)
+
+
+def _stride(block: Any, nest: Tiled) -> int:
+    """How far apart in the data the rows of a tile are."""
+    from tvm import sym, tirx
+
+    (axis,) = nest.tile
+    row = block.iter_vars[axis].var
+    (data,) = (read for position, read in enumerate(block.reads) if position != nest.packed)
+    for dim in data.region:
+        if any(used.same_as(row) for used in tirx.analysis.undefined_vars(dim.min)):
+            factors = sym.detect_linear_equation(dim.min, [row])
+            if len(factors) == 2 and isinstance(factors[0], tirx.IntImm):
+                return int(factors[0])
+    raise InvalidParameters("the rows of a tile are not evenly apart in the data")
