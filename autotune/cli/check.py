@@ -12,6 +12,7 @@ import typer
 from autotune.cli import parsing
 from autotune.cli.console import print_json, say, table
 from autotune.cli.options import ArtifactArgument, JsonOption
+from autotune.counts import counted
 from autotune.durations import milliseconds
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def show(result: CheckResult) -> None:
         for found in result.findings
     ]
     table(
-        f"{result.model}, {result.threads} threads, {result.cpu}",
+        f"{result.model}, {counted(result.threads, 'thread')}, {result.cpu}",
         ("figure", "baseline", "now", "change", "allowed", "chance", ""),
         rows,
     )

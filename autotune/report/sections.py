@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
+from autotune.counts import counted
 from autotune.durations import milliseconds as ms
 from autotune.precision.told import told as precision_of
 from autotune.profile.profile import KernelProfile
@@ -53,9 +54,10 @@ class Summary(ReportSection):
             )
             timed = table(columns, rows)
         tail = paragraph(
-            f"{facts.manifest['model']['name']} on {facts.profile.cpu}, {facts.profile.threads} "
-            f"threads. Loading and calling it adds {facts.memory / 2**20:.1f} MiB to a process at "
-            f"its peak; it takes {facts.size / 2**20:.1f} MiB on disk."
+            f"{facts.manifest['model']['name']} on {facts.profile.cpu}, "
+            f"{counted(facts.profile.threads, 'thread')}. Loading and calling it adds "
+            f"{facts.memory / 2**20:.1f} MiB to a process at its peak; it takes "
+            f"{facts.size / 2**20:.1f} MiB on disk."
         )
         precision = precision_of(facts.manifest["graph"].get("spaces"))
         return timed + tail + (paragraph(f"Precision: {precision}.") if precision else "")
