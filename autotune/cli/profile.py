@@ -12,6 +12,7 @@ import typer
 from autotune.cli import parsing
 from autotune.cli.console import print_json, say, table
 from autotune.cli.options import ArtifactArgument, JsonOption, ThreadsOption
+from autotune.counts import counted
 from autotune.durations import milliseconds
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Show the time of DIR by kernel, and how far each is from what this machine can do."""
-    from autotune.files import replacing
+    from autotune.files import check_place, replacing
     from autotune.profile import profile as run
     from autotune.profile.trace import chrome_trace
 
+    if trace is not None:
+        check_place(trace)
     say(f"profiling {artifact}")
     found = run(artifact, threads, seconds=parsing.duration(seconds) or 10.0, remeasure=remeasure)
     if trace is not None:
@@ -67,7 +70,7 @@ def show(found: Profile, top: int = 20) -> None:
     print(
         f"This machine at best: GFLOP/s {', '.join(others)}; {fast / 1e9:.0f} GB/s in "
         f"{small >> 10} KiB, {slow / 1e9:.0f} GB/s in {large >> 20} MiB, "
-        f"{roof.start * 1e6:.1f} us to start {found.threads} threads"
+        f"{roof.start * 1e6:.1f} us to start {counted(found.threads, 'thread')}"
     )
     listed = found.entries[: top or None]
     rows = []
@@ -95,7 +98,7 @@ def show(found: Profile, top: int = 20) -> None:
         blank = ("",) * 6
         rows.append((f"{len(hidden)} more", calls, milliseconds(rest), "", share, *blank))
     table(
-        f"{found.model}, {found.threads} threads, {found.cpu}",
+        f"{found.model}, {counted(found.threads, 'thread')}, {found.cpu}",
         ("kernel", "calls", "ms", "+-", "share", "GFLOP/s", "GB/s", "FLOP/B", "roof", "bound by",
          "schedule"),
         rows,

@@ -51,6 +51,9 @@ def test_help_names_every_command() -> None:
         ["compile", "missing.onnx", "--db", "missing.db", "--output", "out"],
         ["run", ".", "--input", "x=missing.npy", "--output", "out.npz"],
         ["bench", "."],
+        ["bench", ".", "--csv", "."],
+        ["profile", ".", "--trace", "nowhere/trace.json"],
+        ["report", ".", "--output", "nowhere/report.html"],
         ["frobnicate"],
     ],
     ids=lambda words: " ".join(words),
@@ -204,6 +207,7 @@ def test_progress_tells_trials_gain_failures_and_time_left() -> None:
     assert "~" not in whole and "begun" not in whole and "2.5 ms when it was last timed" in whole
     assert "ms" not in describe(state(latency=0.0, baseline=0.0))
     assert "left" not in describe(state(left=None))
+    assert describe(state(done=1, total=None)).startswith("1 trial, ")
     assert "a second" not in describe(state(stage="finals"))
     assert (clock(45), clock(200), clock(3900)) == ("45s", "3m20s", "1h05m")
 
