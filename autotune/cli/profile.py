@@ -67,10 +67,11 @@ def show(found: Profile, top: int = 20) -> None:
     roof = found.roof
     (small, fast), (large, slow) = roof.bandwidth[0], roof.bandwidth[-1]
     others = [f"{peak / 1e9:.0f} of {dtype}" for dtype, peak in roof.peaks.items()]
+    started = f", {roof.start * 1e6:.1f} us to start {found.threads} threads"
     print(
         f"This machine at best: GFLOP/s {', '.join(others)}; {fast / 1e9:.0f} GB/s in "
-        f"{small >> 10} KiB, {slow / 1e9:.0f} GB/s in {large >> 20} MiB, "
-        f"{roof.start * 1e6:.1f} us to start {counted(found.threads, 'thread')}"
+        f"{small >> 10} KiB, {slow / 1e9:.0f} GB/s in {large >> 20} MiB"
+        + (started if found.threads > 1 else "")
     )
     listed = found.entries[: top or None]
     rows = []
@@ -87,7 +88,6 @@ def show(found: Profile, top: int = 20) -> None:
                 f"{entry.intensity:.1f}",
                 "" if entry.roof is None else f"{entry.roof:.0%}",
                 entry.verdict,
-                f"{entry.schedule or '-'} ({entry.origin})",
             )
         )
     hidden = found.entries[len(listed) :]
@@ -95,26 +95,30 @@ def show(found: Profile, top: int = 20) -> None:
         rest = sum(entry.seconds for entry in hidden)
         calls = str(sum(entry.calls for entry in hidden))
         share = f"{rest / found.wall:.1%}"
-        blank = ("",) * 6
+        blank = ("",) * 5
         rows.append((f"{len(hidden)} more", calls, milliseconds(rest), "", share, *blank))
     table(
         f"{found.model}, {counted(found.threads, 'thread')}, {found.cpu}",
-        ("kernel", "calls", "ms", "+-", "share", "GFLOP/s", "GB/s", "FLOP/B", "roof", "bound by",
-         "schedule"),
+        ("kernel", "calls", "ms", "+-", "share", "GFLOP/s", "GB/s", "FLOP/B", "roof", "bound by"),
         rows,
-        texts=("bound by", "schedule"),
+        texts=("bound by",),
     )  # fmt: skip
-    if any(entry.operators for entry in listed):
-        table(
-            "What they are for",
-            ("kernel", "operators of the model, of the first call"),
-            [(str(n), entry.source or "unknown") for n, entry in enumerate(listed, 1)],
-            texts=("operators of the model, of the first call",),
-        )
+    # A table of their own: beside the figures they would leave no room for the names.
+    words = ("schedule", "operators of the model, of the first call")
+    table(
+        "How they are computed, and what for",
+        ("kernel", *words),
+        [
+            (str(number), f"{entry.schedule or '-'} ({entry.origin})", entry.source or "unknown")
+            for number, entry in enumerate(listed, 1)
+        ],
+        texts=words,
+    )
+    parts = {"kernels": found.kernels, "runtime": found.runtime, "rest": found.rest}
+    told = (f"{name} {milliseconds(s)} ({s / found.wall:.1%})" for name, s in parts.items())
     print(
         f"One inference: {milliseconds(found.wall)} ms ({milliseconds(found.low)} to "
-        f"{milliseconds(found.high)}) = kernels {milliseconds(found.kernels)} + runtime "
-        f"{milliseconds(found.runtime)} + rest {milliseconds(found.rest)}"
+        f"{milliseconds(found.high)}) = {' + '.join(told)}"
     )
     print(f"Observing took {found.cost * 1e9:.0f} ns a call, which is taken off.")
     if found.busy:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from autotune.cli.profile import show
 from autotune.files import user_cache
 from autotune.profile import store
 from autotune.profile.observe import IDLE, Called, calls_of, timeline
@@ -102,12 +103,28 @@ def test_a_damaged_roof_is_measured_again(
     assert store.read(roofs / f"{TARGET.digest}.json") == ROOF
 
 
-def test_the_trace_holds_one_inference() -> None:
-    made = facts(kernel="conv2d").profile.entries[0]
-    entry = replace(made, functions=("fused_conv2d",), calls=1)
+def profile(threads: int = 2, name: str = "conv2d") -> Profile:
+    entry = facts(kernel="conv2d").profile.entries[0]
+    entry = replace(entry, name=name, functions=("fused_conv2d",), calls=1)
     seen = timeline([(9e-3, calls(5e-3, 2e-6, 1e-3))])
-    found = Profile("m", "cpu", 2, 1e-2, 1e-2, 1e-2, 6e-3, 0.0, 4e-3, 2e-6, ROOF, (entry,), seen)
-    text = json.dumps(chrome_trace(found))
+    told = (1e-2, 9e-3, 1.1e-2, 6e-3, 0.0, 4e-3, 2e-6, ROOF, (entry,), seen)
+    return Profile("m", "cpu", threads, *told)
+
+
+def test_the_tables_have_room_for_names_and_say_the_shares(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(profile(name="conv2d_add_add_clip_multiply"))
+    shown = capsys.readouterr().out
+    assert "1 conv2d_add_add_clip_multiply" in shown and "cpu.tiled (" in shown
+    assert "kernels 6 (60.0%) + runtime 0 (0.0%) + rest 4 (40.0%)" in shown
+    assert "us to start 2 threads" in shown
+    show(profile(threads=1))
+    assert "to start" not in capsys.readouterr().out  # one thread starts no other
+
+
+def test_the_trace_holds_one_inference() -> None:
+    text = json.dumps(chrome_trace(profile()))
     assert faults(text) == []
     events = json.loads(text)["traceEvents"]
     timed = [event for event in events if event["ph"] == "X"]
