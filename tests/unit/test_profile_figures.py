@@ -66,6 +66,7 @@ def test_calls_within_calls_are_told_apart() -> None:
         (1e3, 1024, 1e-5, 1.024e-8 / 1e-5, "overhead"),
         (0.0, 256 * MIB, 1e-5, None, "partial"),  # a row of a large table
         (1e9, 1 * MIB, 0.9e-2, 1.0, "compute"),  # a roof is a measurement, too
+        (1e9, 1 * MIB, 0.5e-2, 2.0, "compute"),  # by Winograd's algorithm
         (0.0, 0, 1e-5, None, "unknown"),
     ],
 )
@@ -121,6 +122,13 @@ def test_the_tables_have_room_for_names_and_say_the_shares(
     assert "us to start 2 threads" in shown
     show(profile(threads=1))
     assert "to start" not in capsys.readouterr().out  # one thread starts no other
+
+
+def test_a_machine_that_is_busy_all_the_time_is_noticed() -> None:
+    steady = replace(profile(), low=9.9e-3, high=1.01e-2)
+    assert replace(steady, rest=5e-3).busy and not replace(steady, rest=1e-3).busy
+    # A call has parts that nobody lists, which are much of the smallest models.
+    assert not replace(steady, wall=1e-5, low=9.9e-6, high=1.01e-5, rest=5e-6).busy
 
 
 def test_the_trace_holds_one_inference() -> None:
