@@ -56,7 +56,7 @@ def bench(
     from autotune.files import check_place, replacing
 
     names = [name.strip() for name in against.split(",") if name.strip()]
-    length = parsing.duration(seconds) or 10.0
+    length = parsing.measuring(seconds)
     if csv is not None:
         check_place(csv)
     results = []

@@ -55,7 +55,7 @@ def check(
     from autotune.bench.regression import Thresholds
     from autotune.errors import InputError
 
-    time = parsing.duration(seconds) or 0.0
+    time = parsing.measuring(seconds)
     given = {"latency": latency, "p99": p99, "memory": memory, "size": size, "error": error}
     limits = Thresholds(**{name: parsing.share(name, text) for name, text in given.items()})
     if update:

@@ -38,10 +38,11 @@ def profile(
     from autotune.profile import profile as run
     from autotune.profile.trace import chrome_trace
 
+    length = parsing.measuring(seconds)
     if trace is not None:
         check_place(trace)
     say(f"profiling {artifact}")
-    found = run(artifact, threads, seconds=parsing.duration(seconds) or 10.0, remeasure=remeasure)
+    found = run(artifact, threads, seconds=length, remeasure=remeasure)
     if trace is not None:
         with replacing(trace) as file:
             file.write(json.dumps(chrome_trace(found)).encode())
@@ -78,7 +79,8 @@ def show(found: Profile, top: int = 20) -> None:
     for number, entry in enumerate(listed, 1):
         rows.append(
             (
-                f"{number} {entry.label}",
+                str(number),
+                entry.label,
                 str(entry.calls),
                 milliseconds(entry.seconds),
                 f"{entry.spread:.0%}",
@@ -96,18 +98,19 @@ def show(found: Profile, top: int = 20) -> None:
         calls = str(sum(entry.calls for entry in hidden))
         share = f"{rest / found.wall:.1%}"
         blank = ("",) * 5
-        rows.append((f"{len(hidden)} more", calls, milliseconds(rest), "", share, *blank))
+        rows.append(("", f"{len(hidden)} more", calls, milliseconds(rest), "", share, *blank))
     table(
         f"{found.model}, {counted(found.threads, 'thread')}, {found.cpu}",
-        ("kernel", "calls", "ms", "+-", "share", "GFLOP/s", "GB/s", "FLOP/B", "roof", "bound by"),
+        ("", "kernel", "calls", "ms", "+-", "share", "GFLOP/s", "GB/s", "FLOP/B", "roof",
+         "bound by"),
         rows,
-        texts=("bound by",),
+        texts=("kernel", "bound by"),
     )  # fmt: skip
     # A table of their own: beside the figures they would leave no room for the names.
     words = ("schedule", "operators of the model, of the first call")
     table(
         "How they are computed, and what for",
-        ("kernel", *words),
+        ("", *words),
         [
             (str(number), f"{entry.schedule or '-'} ({entry.origin})", entry.source or "unknown")
             for number, entry in enumerate(listed, 1)

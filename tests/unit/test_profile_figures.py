@@ -117,7 +117,7 @@ def test_the_tables_have_room_for_names_and_say_the_shares(
 ) -> None:
     show(profile(name="conv2d_add_add_clip_multiply"))
     shown = capsys.readouterr().out
-    assert "1 conv2d_add_add_clip_multiply" in shown and "cpu.tiled (" in shown
+    assert "conv2d_add_add_clip_multiply 1x8x8x32" in shown and "cpu.tiled (" in shown
     assert "kernels 6 (60.0%) + runtime 0 (0.0%) + rest 4 (40.0%)" in shown
     assert "us to start 2 threads" in shown
     show(profile(threads=1))
