@@ -17,6 +17,12 @@ def user_cache(name: str) -> Path:
     return Path(root) / "autotune" / name
 
 
+def check_place(path: Path) -> None:
+    """Raise ``InputError`` where ``path`` cannot be a file: said before long work, not after it."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: name a file in a directory that exists")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which takes the place of ``path`` when the block succeeds.

@@ -12,6 +12,8 @@ from autotune.errors import InputError
 from tuning_db.records import TargetRow
 from tuning_db.statistics import ModelStats
 
+_FILES = (".onnx", ".pt2")
+
 
 @dataclass(frozen=True)
 class Recommendation:
@@ -91,7 +93,7 @@ def recommend(
 
 
 def _is_file(model: str) -> bool:
-    return Path(model).suffix.lower() in (".onnx", ".pt2") and Path(model).exists()
+    return Path(model).suffix.lower() in _FILES and Path(model).exists()
 
 
 def _of_model(model: str, stats: tuple[ModelStats, ...], database: str | Path) -> list[ModelStats]:
@@ -100,7 +102,9 @@ def _of_model(model: str, stats: tuple[ModelStats, ...], database: str | Path) -
     digests = sorted({row.digest for row in named})
     if not digests:
         known = ", ".join(sorted({row.name for row in stats})) or "none"
-        raise InputError(f"{database} knows no model {model}: it knows {known}")
+        missing = Path(model).suffix.lower() in _FILES
+        there = f"there is no file {model}, and " if missing else ""
+        raise InputError(f"{there}{database} knows no model {model}: it knows {known}")
     if len(digests) > 1:
         told = ", ".join(digest[:12] for digest in digests)
         raise InputError(

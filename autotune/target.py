@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
+from autotune.counts import counted
 from autotune.errors import TargetError
 from autotune.instructions import (
     LEVELS,
@@ -184,7 +185,7 @@ def check_measurable(target: Target) -> None:
     logical = len(usable_cpus())
     if target.threads > logical:
         raise TargetError(
-            f"{target.threads} threads cannot be measured on {logical} CPUs: "
+            f"{counted(target.threads, 'thread')} cannot be measured on {counted(logical, 'CPU')}: "
             f"use --threads {logical}"
         )
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from autotune.counts import counted
 from autotune.errors import ArtifactError, InputError, TargetError
 from autotune.runtime import MANIFEST, file_digest
 from search_spaces.task import Target
@@ -46,7 +47,7 @@ class Machine(_Part):
     threads: Annotated[int, Field(ge=1)]
 
     def __str__(self) -> str:
-        return f"{self.cpu}, {self.cores} cores, {self.threads} threads"
+        return f"{self.cpu}, {counted(self.cores, 'core')}, {counted(self.threads, 'thread')}"
 
 
 class Figures(_Part):
@@ -124,7 +125,7 @@ def check_machine(path: Path, baseline: Baseline, here: Machine) -> None:
     there = baseline.machine
     if there.threads != here.threads:
         raise TargetError(
-            f"{path} is of an artifact for {there.threads} threads and this one is for "
+            f"{path} is of an artifact for {counted(there.threads, 'thread')} and this one is for "
             f"{here.threads}: compile it with --threads {there.threads}, or write the baseline "
             "again with --update"
         )

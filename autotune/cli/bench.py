@@ -12,7 +12,6 @@ from autotune.cli import parsing
 from autotune.cli.bench_tables import show, show_batches
 from autotune.cli.console import print_json, say
 from autotune.cli.options import JsonOption, ThreadsOption
-from autotune.errors import InputError
 
 
 def bench(
@@ -54,12 +53,12 @@ def bench(
     """Time DIR and other engines in turn, with the same inputs and threads."""
     from autotune.bench import bench as run
     from autotune.bench.rows import csv_of
-    from autotune.files import replacing
+    from autotune.files import check_place, replacing
 
     names = [name.strip() for name in against.split(",") if name.strip()]
-    length = parsing.duration(seconds) or 10.0
-    if csv is not None and (csv.is_dir() or not csv.parent.is_dir()):
-        raise InputError(f"{csv} cannot be written: name a file in a directory that exists")
+    length = parsing.measuring(seconds)
+    if csv is not None:
+        check_place(csv)
     results = []
     for artifact in artifacts:
         say(f"timing {artifact} against {', '.join(names)}")

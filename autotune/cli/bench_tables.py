@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from autotune.cli.console import table
+from autotune.counts import counted
 from autotune.durations import milliseconds
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def show(result: BenchResult) -> None:
             )
         )
     table(
-        f"{result.model}, {result.threads} threads, {result.cpu}",
+        f"{result.model}, {counted(result.threads, 'thread')}, {result.cpu}",
         ("engine", "p50 ms", "p95 ms", "p99 ms", "time / ours (95 %)", "largest difference"),
         rows,
     )
@@ -50,7 +51,7 @@ def _show_throughput(result: BenchResult) -> None:
         spread = f"{found.value:.4g} ({found.low:.4g} to {found.high:.4g})"
         rows.append((engine.name, spread, _ratio(found.ratio) if engine.ratio else ""))
     table(
-        f"{callers} callers at once, each with {result.threads} threads",
+        f"{counted(callers, 'caller')} at once, each with {counted(result.threads, 'thread')}",
         ("engine", "inferences / s (95 %)", "ours / theirs (95 %)"),
         rows,
     )

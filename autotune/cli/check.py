@@ -12,6 +12,7 @@ import typer
 from autotune.cli import parsing
 from autotune.cli.console import print_json, say, table
 from autotune.cli.options import ArtifactArgument, JsonOption
+from autotune.counts import counted
 from autotune.durations import milliseconds
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def check(
     from autotune.bench.regression import Thresholds
     from autotune.errors import InputError
 
-    time = parsing.duration(seconds) or 0.0
+    time = parsing.measuring(seconds)
     given = {"latency": latency, "p99": p99, "memory": memory, "size": size, "error": error}
     limits = Thresholds(**{name: parsing.share(name, text) for name, text in given.items()})
     if update:
@@ -90,7 +91,7 @@ def show(result: CheckResult) -> None:
         for found in result.findings
     ]
     table(
-        f"{result.model}, {result.threads} threads, {result.cpu}",
+        f"{result.model}, {counted(result.threads, 'thread')}, {result.cpu}",
         ("figure", "baseline", "now", "change", "allowed", "chance", ""),
         rows,
     )

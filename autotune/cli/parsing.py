@@ -70,6 +70,13 @@ def duration(text: str | None) -> float | None:
         raise InputError(f"--time {error}") from None
 
 
+def measuring(text: str) -> float:
+    """As ``duration``, of what is measured for so long: some time. Raises ``InputError``."""
+    if not (seconds := duration(text)):
+        raise InputError(f"--time {text} leaves no time to measure: give some, such as 10s")
+    return seconds
+
+
 def share(option: str, text: str) -> float:
     """0.05 of "5%" or "0.05"; not negative. Raises ``InputError``."""
     try:

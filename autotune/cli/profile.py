@@ -12,6 +12,7 @@ import typer
 from autotune.cli import parsing
 from autotune.cli.console import print_json, say, table
 from autotune.cli.options import ArtifactArgument, JsonOption, ThreadsOption
+from autotune.counts import counted
 from autotune.durations import milliseconds
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Show the time of DIR by kernel, and how far each is from what this machine can do."""
-    from autotune.files import replacing
+    from autotune.files import check_place, replacing
     from autotune.profile import profile as run
     from autotune.profile.trace import chrome_trace
 
+    length = parsing.measuring(seconds)
+    if trace is not None:
+        check_place(trace)
     say(f"profiling {artifact}")
-    found = run(artifact, threads, seconds=parsing.duration(seconds) or 10.0, remeasure=remeasure)
+    found = run(artifact, threads, seconds=length, remeasure=remeasure)
     if trace is not None:
         with replacing(trace) as file:
             file.write(json.dumps(chrome_trace(found)).encode())
@@ -64,17 +68,19 @@ def show(found: Profile, top: int = 20) -> None:
     roof = found.roof
     (small, fast), (large, slow) = roof.bandwidth[0], roof.bandwidth[-1]
     others = [f"{peak / 1e9:.0f} of {dtype}" for dtype, peak in roof.peaks.items()]
+    started = f", {roof.start * 1e6:.1f} us to start {found.threads} threads"
     print(
         f"This machine at best: GFLOP/s {', '.join(others)}; {fast / 1e9:.0f} GB/s in "
-        f"{small >> 10} KiB, {slow / 1e9:.0f} GB/s in {large >> 20} MiB, "
-        f"{roof.start * 1e6:.1f} us to start {found.threads} threads"
+        f"{small >> 10} KiB, {slow / 1e9:.0f} GB/s in {large >> 20} MiB"
+        + (started if found.threads > 1 else "")
     )
     listed = found.entries[: top or None]
     rows = []
     for number, entry in enumerate(listed, 1):
         rows.append(
             (
-                f"{number} {entry.label}",
+                str(number),
+                entry.label,
                 str(entry.calls),
                 milliseconds(entry.seconds),
                 f"{entry.spread:.0%}",
@@ -84,7 +90,6 @@ def show(found: Profile, top: int = 20) -> None:
                 f"{entry.intensity:.1f}",
                 "" if entry.roof is None else f"{entry.roof:.0%}",
                 entry.verdict,
-                f"{entry.schedule or '-'} ({entry.origin})",
             )
         )
     hidden = found.entries[len(listed) :]
@@ -92,26 +97,31 @@ def show(found: Profile, top: int = 20) -> None:
         rest = sum(entry.seconds for entry in hidden)
         calls = str(sum(entry.calls for entry in hidden))
         share = f"{rest / found.wall:.1%}"
-        blank = ("",) * 6
-        rows.append((f"{len(hidden)} more", calls, milliseconds(rest), "", share, *blank))
+        blank = ("",) * 5
+        rows.append(("", f"{len(hidden)} more", calls, milliseconds(rest), "", share, *blank))
     table(
-        f"{found.model}, {found.threads} threads, {found.cpu}",
-        ("kernel", "calls", "ms", "+-", "share", "GFLOP/s", "GB/s", "FLOP/B", "roof", "bound by",
-         "schedule"),
+        f"{found.model}, {counted(found.threads, 'thread')}, {found.cpu}",
+        ("", "kernel", "calls", "ms", "+-", "share", "GFLOP/s", "GB/s", "FLOP/B", "roof",
+         "bound by"),
         rows,
-        texts=("bound by", "schedule"),
+        texts=("kernel", "bound by"),
     )  # fmt: skip
-    if any(entry.operators for entry in listed):
-        table(
-            "What they are for",
-            ("kernel", "operators of the model, of the first call"),
-            [(str(n), entry.source or "unknown") for n, entry in enumerate(listed, 1)],
-            texts=("operators of the model, of the first call",),
-        )
+    # A table of their own: beside the figures they would leave no room for the names.
+    words = ("schedule", "operators of the model, of the first call")
+    table(
+        "How they are computed, and what for",
+        ("", *words),
+        [
+            (str(number), f"{entry.schedule or '-'} ({entry.origin})", entry.source or "unknown")
+            for number, entry in enumerate(listed, 1)
+        ],
+        texts=words,
+    )
+    parts = {"kernels": found.kernels, "runtime": found.runtime, "rest": found.rest}
+    told = (f"{name} {milliseconds(s)} ({s / found.wall:.1%})" for name, s in parts.items())
     print(
         f"One inference: {milliseconds(found.wall)} ms ({milliseconds(found.low)} to "
-        f"{milliseconds(found.high)}) = kernels {milliseconds(found.kernels)} + runtime "
-        f"{milliseconds(found.runtime)} + rest {milliseconds(found.rest)}"
+        f"{milliseconds(found.high)}) = {' + '.join(told)}"
     )
     print(f"Observing took {found.cost * 1e9:.0f} ns a call, which is taken off.")
     if found.busy:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from autotune.counts import counted
+
 if TYPE_CHECKING:
     from autotune.search.progress import Progress
 
@@ -30,8 +32,8 @@ def describe(state: Progress) -> str:
 
     With "~" where tasks that were not measured yet count by an estimate.
     """
-    total = f" of {state.total}" if state.total is not None else ""
-    parts = [f"{state.done}{total} trials"]
+    done = counted(state.done, "trial")
+    parts = [done if state.total is None else f"{state.done} of {counted(state.total, 'trial')}"]
     if state.rate > 0 and state.stage == "search":
         parts.append(f"{state.rate:.1f} a second")
     if state.latency > 0:

@@ -24,8 +24,11 @@ ROUNDS = 20
 _UNSTEADY = 0.2
 """Spread of the wall time, quartile to quartile, over its median."""
 
+_UNNOTICED = 1e-4
+"""Seconds that an undisturbed call may take beyond its parts, however small the model is."""
+
 _ABSURD = 1.5
-"""Times the roof, beyond which a kernel cannot have touched the bytes that it was given."""
+"""Times the roof, beyond which a kernel cannot have done all that is counted for it."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,13 @@ class KernelProfile:
     ``seconds`` is the median of all its calls in one inference together, ``low`` and ``high`` the
     quartiles; ``share`` is the part of the wall time. ``flops`` and ``bytes`` are of all calls
     together (bytes: every argument once), ``roof`` the share of what the machine can do with them
-    (None where that says nothing). ``verdict`` is what bounds it: "compute", "memory", "overhead"
-    (its work is less than that of starting threads), "partial" (it reads part of its arguments,
-    so that their bytes say nothing), "unmeasured" (no peak is known of ``dtype``, that of what it
-    multiplies), or "unknown". ``schedule`` is the search space, ``origin``
-    "record", "default" or "unscheduled"; ``arguments`` are tensors, the result last. ``operators``
-    are those of the original model that each call is for, in turn; empty where they are not known.
+    (None where that says nothing; above 1 where an algorithm, such as Winograd's, does with fewer
+    operations than the definition counts). ``verdict`` is what bounds it: "compute", "memory",
+    "overhead" (its work is less than that of starting threads), "partial" (it reads part of its
+    arguments, so that their bytes say nothing), "unmeasured" (no peak is known of ``dtype``, that
+    of what it multiplies), or "unknown". ``schedule`` is the search space, ``origin`` "record",
+    "default" or "unscheduled"; ``arguments`` are tensors, the result last. ``operators`` are those
+    of the original model that each call is for, in turn; empty where they are not known.
     """
 
     name: str
@@ -121,7 +125,9 @@ class Profile:
     @property
     def busy(self) -> bool:
         """Whether the machine was too busy for the figures to mean much."""
-        return self.high - self.low > _UNSTEADY * self.wall
+        # One that never rests spreads nothing, but holds up each inference and few of its kernels.
+        unsteady = _UNSTEADY * self.wall
+        return self.high - self.low > unsteady or self.rest > max(unsteady, _UNNOTICED)
 
 
 def profile(
@@ -179,19 +185,19 @@ def _run(
         walls.append(time.perf_counter() - begin)
 
     def watched() -> None:
-        found.append(observer.inference(lambda: observed.execute(tensors)))
+        observer.inference(lambda: observed.execute(tensors))
 
     for run in (unwatched, watched, unwatched, watched):
         run()  # threads, caches and lazy parts
-    pace = walls[-1] + found[-1][0]
+    pace = walls[-1] + observer.taken()[-1][0]
     walls.clear()
-    found.clear()
     count = max(2, min(200, round(seconds / ROUNDS / pace)))
     runs: dict[str, Callable[[], None]] = {"unwatched": unwatched, "watched": watched}
     for order in rounds_in_turn(list(runs), ROUNDS):
         for name in order:
             for _ in range(count):
                 runs[name]()
+            found += observer.taken()
     return np.array(walls), timeline(found)
 
 
@@ -283,5 +289,5 @@ def judged(
     bound = roof.bound(flops, size, dtype)
     share = bound.seconds / seconds if seconds else 0.0
     if share > _ABSURD and bound.seconds > roof.start:
-        return None, "partial"
+        return (share, "compute") if bound.by == "compute" else (None, "partial")
     return min(share, 1.0), "overhead" if bound.seconds < roof.start else bound.by

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 WIDE, HIGH = 640, 320
-LEFT, BOTTOM, TOP, RIGHT = 56, 40, 14, 14
+LEFT, BOTTOM, TOP, RIGHT = 64, 40, 14, 14
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,12 @@ class Axis:
         """Round numbers between the ends."""
         if self.logarithmic:
             first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-            if last - first >= 1:
+            if last - first >= 2:
                 return [10.0**power for power in range(first, last + 1)]
+            between = (m * 10.0**power for power in range(first - 1, last + 1) for m in (1, 2, 5))
+            fine = [value for value in between if self.low <= value <= self.high]
+            if last - first >= 1:
+                return fine
             low = math.log2(self.low)
             return [2.0**p for p in range(math.ceil(low), math.floor(math.log2(self.high)) + 1)]
         step = 10 ** math.floor(math.log10(self.high - self.low))
@@ -98,14 +102,17 @@ class Chart:
             self._parts.append(word.format(LEFT - 6, y + 4, "end", f"{value:g}"))
         self._parts.append(word.format((LEFT + right) / 2, HIGH - 8, "middle", self._along.title))
         turned = Markup(
-            '<text transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>'
+            '<text transform="translate(18 {}) rotate(-90)" text-anchor="middle">{}</text>'
         )
         self._parts.append(turned.format((TOP + foot) / 2, self._up.title))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str | Markup]], texts: int = 1) -> Markup:
     """A table that scrolls sideways where the screen is narrow; the first ``texts`` are words."""
-    head = Markup("").join(Markup("<th>{}</th>").format(column) for column in columns)
+    head = Markup("").join(
+        Markup('<th class="{}">{}</th>').format("" if i < texts else "number", column)
+        for i, column in enumerate(columns)
+    )
     body = Markup("").join(
         Markup("<tr>{}</tr>").format(
             Markup("").join(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autotune.counts import counted
 from autotune.durations import milliseconds
 from autotune.report.base import KIND, Facts
 
@@ -48,8 +49,9 @@ def report(
     with the model with default schedules, which is profiled, too; with ``database`` its tuning is
     shown. ``seconds`` is about how long all measuring takes. Raises a ``UserError``.
     """
-    from autotune.files import replacing
+    from autotune.files import check_place, replacing
 
+    check_place(Path(output))
     facts = gather(artifact, model, database, against, threads, seconds, status)
     text = page(facts)
     with replacing(Path(output)) as file:
@@ -134,7 +136,7 @@ def page(facts: Facts) -> str:
     tuned = sum(task["source"] == "record" for task in facts.manifest["tasks"])
     return environment.get_template("page.html.j2").render(
         title=f"{facts.manifest['model']['name']}: {milliseconds(facts.profile.wall)} ms",
-        lead=f"{facts.profile.cpu}, {facts.profile.threads} threads, {tuned} of "
+        lead=f"{facts.profile.cpu}, {counted(facts.profile.threads, 'thread')}, {tuned} of "
         f"{len(facts.manifest['tasks'])} tasks tuned; measured {made}.",
         sections=shown,
     )

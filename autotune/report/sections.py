@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
+from autotune.counts import counted
 from autotune.durations import milliseconds as ms
 from autotune.precision.told import told as precision_of
 from autotune.profile.profile import KernelProfile
@@ -21,6 +22,11 @@ KERNELS = 25
 def paragraph(text: str) -> Markup:
     """``text`` as a paragraph."""
     return Markup("<p>{}</p>").format(text)
+
+
+def warning(text: str) -> Markup:
+    """``text`` as what nobody should miss."""
+    return Markup('<p class="warning">{}</p>').format(text)
 
 
 class Summary(ReportSection):
@@ -53,11 +59,14 @@ class Summary(ReportSection):
             )
             timed = table(columns, rows)
         tail = paragraph(
-            f"{facts.manifest['model']['name']} on {facts.profile.cpu}, {facts.profile.threads} "
-            f"threads. Loading and calling it adds {facts.memory / 2**20:.1f} MiB to a process at "
-            f"its peak; it takes {facts.size / 2**20:.1f} MiB on disk."
+            f"{facts.manifest['model']['name']} on {facts.profile.cpu}, "
+            f"{counted(facts.profile.threads, 'thread')}. Loading and calling it adds "
+            f"{facts.memory / 2**20:.1f} MiB to a process at its peak; it takes "
+            f"{facts.size / 2**20:.1f} MiB on disk."
         )
         precision = precision_of(facts.manifest["graph"].get("spaces"))
+        if facts.profile.busy:
+            tail = warning("The machine was busy: the times of this report mean little.") + tail
         return timed + tail + (paragraph(f"Precision: {precision}.") if precision else "")
 
 
@@ -74,12 +83,12 @@ class Roofline(ReportSection):
             return ""
         roof = facts.profile.roof
         fast, slow = roof.bandwidth[0][1], roof.bandwidth[-1][1]
-        slowest = min(entry.flop_rate for entry in shown)
+        rates = [entry.flop_rate for entry in shown]
         places = [entry.intensity for entry in shown]
         low, high = min([*places, 0.1]) / 1.5, max([*places, 10 * roof.peak / slow]) * 1.5
         chart = Chart(
             Axis(low, high, "FLOP per byte", True),
-            Axis(slowest / 2e9, roof.peak * 1.6 / 1e9, "GFLOP/s", True),
+            Axis(min(rates) / 2e9, max([*rates, roof.peak]) * 1.6 / 1e9, "GFLOP/s", True),
             "kernels on the roofline of this machine",
         )
         for speed, kind in ((fast, "roof"), (slow, "roof far")):
@@ -101,7 +110,9 @@ class Roofline(ReportSection):
             Markup('<span class="key {}">{}</span>').format(kind, kind)
             for kind in ("compute", "memory", "overhead")
         )
-        return chart.svg() + Markup("<p>{}{}</p>").format(told, keys)
+        above = any(entry.roof > 1 for entry in shown if entry.roof)
+        note = paragraph("Above the roof, fewer operations are done than counted.") if above else ""
+        return chart.svg() + Markup("<p>{}{}</p>").format(told, keys) + note
 
 
 class Kernels(ReportSection):
@@ -178,9 +189,11 @@ class Tuning(ReportSection):
             f"{known.trials} candidates were measured. The curve is the sum over the tasks of "
             "calls times the best first measurement; a task that waits counts with its first."
         )
-        runs = table(("run", "started (UTC)", "", "trials"),
-                     [(run, begun, state, str(n)) for run, begun, n, state in known.runs],
-                     texts=3)  # fmt: skip
+        rows = [
+            (run, begun[:19].replace("T", " "), state, str(trials))
+            for run, begun, trials, state in known.runs
+        ]
+        runs = table(("run", "started (UTC)", "state", "trials"), rows, texts=3)
         return chart.svg() + paragraph(told) + runs
 
 
@@ -228,15 +241,12 @@ class Failures(ReportSection):
             rows = [(kind, text, str(count)) for kind, text, count in known.causes]
             parts += table(("outcome", "cause", "records"), rows, texts=2)
         if known.disturbed:
-            parts += Markup('<p class="warning">{}</p>').format(
+            parts += warning(
                 f"The machine was disturbed while {known.disturbed} of {known.known} candidates "
                 "were measured: autotune db verify measures them again."
             )
-        notes = [*facts.manifest["notes"]]
-        if facts.profile.busy:
-            notes.append("the machine was busy while this report was made: its times mean little")
-        for note in notes:
-            parts += Markup('<p class="warning">{}</p>').format(note)
+        for note in facts.manifest["notes"]:
+            parts += warning(note)
         return parts
 
 

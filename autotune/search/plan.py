@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from autotune.counts import counted
 from autotune.search.settings import SearchSettings
 from search_spaces.task import Target, Task
 from tuning_db.database import TuningDatabase
@@ -25,8 +26,9 @@ def plan(
     pace, as_before = pace_of(database, target)
     how = "as the last run went" if as_before else "as most machines do"
     sampler = settings.sampler if isinstance(settings.sampler, str) else "a sampler of yours"
-    calls = sum(task.calls for task in tasks)
-    parts = [f"searching schedules for {len(tasks)} tasks ({calls} calls) with {sampler}"]
+    calls = counted(sum(task.calls for task in tasks), "call")
+    what = f"{counted(len(tasks), 'task')} ({calls})"
+    parts = [f"searching schedules for {what} with {sampler}"]
     if known:
         parts.append(f"{known} candidates are known already")
     left = budget.left(known)
@@ -38,8 +40,8 @@ def plan(
             bound += f"{budget.seconds * pace:.0f} of {left:.0f} trials, {how}"
         parts.append(bound)
     elif budget.seconds is not None:
-        trials = budget.seconds * pace
-        parts.append(f"{_clock(budget.seconds)}, enough for about {trials:.0f} trials, {how}")
+        trials = f"enough for about {budget.seconds * pace:.0f} trials at {pace:.1f} a second"
+        parts.append(f"{_clock(budget.seconds)}, {trials}, {how}")
     if settings.until is not None:
         parts.append(f"until an inference takes {settings.until * 1e3:.3g} ms")
     return ", ".join(parts)

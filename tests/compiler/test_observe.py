@@ -44,8 +44,10 @@ def test_it_notes_what_a_program_calls(machine: tuple[Machine, Any]) -> None:
     program, given = machine
     observer = Observer(TARGET)
     program.observe(observer.function)
-    for _ in range(2):
-        wall, calls = observer.inference(lambda: program(given))
+    told = [observer.inference(lambda: program(given)) for _ in range(2)]
+    taken = observer.taken()
+    assert [wall for wall, _ in taken] == told and observer.taken() == []
+    for wall, calls in taken:
         kernels = [call for call in calls if not call.name.startswith("vm.builtin.")]
         assert [call.name for call in kernels] == ["times_itself", "next_to_nothing"]
         long, short = kernels

@@ -51,6 +51,7 @@ def test_help_names_every_command() -> None:
         ["compile", "missing.onnx", "--db", "missing.db", "--output", "out"],
         ["run", ".", "--input", "x=missing.npy", "--output", "out.npz"],
         ["bench", "."],
+        ["bench", ".", "--csv", "."],
         ["frobnicate"],
     ],
     ids=lambda words: " ".join(words),
@@ -62,6 +63,24 @@ def test_bad_words_exit_with_2_and_leave_nothing_behind(words: list[str], tmp_pa
     assert "Traceback" not in done.stderr
     assert done.stderr.strip()
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["report", ".", "--against", "openvino"], "--against needs the original model"),
+        (["profile", ".", "--time", "0s"], "leaves no time to measure"),
+        (["profile", ".", "--trace", "nowhere/t.json"], "name a file in a directory that exists"),
+        (["report", ".", "--output", "nowhere/r.html"], "name a file in a directory that exists"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_what_is_wrong_is_said_before_anything_is_measured(
+    words: list[str], told: str, tmp_path: Path
+) -> None:
+    done = autotune(*words, cwd=tmp_path)
+    assert done.returncode == 2 and told in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> None:
@@ -204,6 +223,7 @@ def test_progress_tells_trials_gain_failures_and_time_left() -> None:
     assert "~" not in whole and "begun" not in whole and "2.5 ms when it was last timed" in whole
     assert "ms" not in describe(state(latency=0.0, baseline=0.0))
     assert "left" not in describe(state(left=None))
+    assert describe(state(done=1, total=None)).startswith("1 trial, ")
     assert "a second" not in describe(state(stage="finals"))
     assert (clock(45), clock(200), clock(3900)) == ("45s", "3m20s", "1h05m")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from autotune.cli.profile import show
 from autotune.files import user_cache
 from autotune.profile import store
 from autotune.profile.observe import IDLE, Called, calls_of, timeline
@@ -65,6 +66,7 @@ def test_calls_within_calls_are_told_apart() -> None:
         (1e3, 1024, 1e-5, 1.024e-8 / 1e-5, "overhead"),
         (0.0, 256 * MIB, 1e-5, None, "partial"),  # a row of a large table
         (1e9, 1 * MIB, 0.9e-2, 1.0, "compute"),  # a roof is a measurement, too
+        (1e9, 1 * MIB, 0.5e-2, 2.0, "compute"),  # by Winograd's algorithm
         (0.0, 0, 1e-5, None, "unknown"),
     ],
 )
@@ -102,12 +104,35 @@ def test_a_damaged_roof_is_measured_again(
     assert store.read(roofs / f"{TARGET.digest}.json") == ROOF
 
 
-def test_the_trace_holds_one_inference() -> None:
-    made = facts(kernel="conv2d").profile.entries[0]
-    entry = replace(made, functions=("fused_conv2d",), calls=1)
+def profile(threads: int = 2, name: str = "conv2d") -> Profile:
+    entry = facts(kernel="conv2d").profile.entries[0]
+    entry = replace(entry, name=name, functions=("fused_conv2d",), calls=1)
     seen = timeline([(9e-3, calls(5e-3, 2e-6, 1e-3))])
-    found = Profile("m", "cpu", 2, 1e-2, 1e-2, 1e-2, 6e-3, 0.0, 4e-3, 2e-6, ROOF, (entry,), seen)
-    text = json.dumps(chrome_trace(found))
+    told = (1e-2, 9e-3, 1.1e-2, 6e-3, 0.0, 4e-3, 2e-6, ROOF, (entry,), seen)
+    return Profile("m", "cpu", threads, *told)
+
+
+def test_the_tables_have_room_for_names_and_say_the_shares(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(profile(name="conv2d_add_add_clip_multiply"))
+    shown = capsys.readouterr().out
+    assert "conv2d_add_add_clip_multiply 1x8x8x32" in shown and "cpu.tiled (" in shown
+    assert "kernels 6 (60.0%) + runtime 0 (0.0%) + rest 4 (40.0%)" in shown
+    assert "us to start 2 threads" in shown
+    show(profile(threads=1))
+    assert "to start" not in capsys.readouterr().out  # one thread starts no other
+
+
+def test_a_machine_that_is_busy_all_the_time_is_noticed() -> None:
+    steady = replace(profile(), low=9.9e-3, high=1.01e-2)
+    assert replace(steady, rest=5e-3).busy and not replace(steady, rest=1e-3).busy
+    # A call has parts that nobody lists, which are much of the smallest models.
+    assert not replace(steady, wall=1e-5, low=9.9e-6, high=1.01e-5, rest=5e-6).busy
+
+
+def test_the_trace_holds_one_inference() -> None:
+    text = json.dumps(chrome_trace(profile()))
     assert faults(text) == []
     events = json.loads(text)["traceEvents"]
     timed = [event for event in events if event["ph"] == "X"]

@@ -77,6 +77,7 @@ def test_with_prices_the_cheapest_is_first(path: Path) -> None:
     ("model", "prices", "words"),
     [
         ("resnet", {}, "it knows two-layers"),
+        ("nowhere.onnx", {}, "there is no file nowhere.onnx, and .* it knows two-layers"),
         ("two-layers", {"Cray": 1.0}, "--price Cray names no target"),
     ],
 )

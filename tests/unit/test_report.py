@@ -10,7 +10,7 @@ import pytest
 
 from autotune.measure.outcome import Crashed
 from autotune.report.base import KIND, Facts, ReportSection
-from autotune.report.charts import Axis
+from autotune.report.charts import TOP, Axis
 from autotune.report.history import history
 from autotune.testing import ReportSectionTestCase
 from autotune.testing.report_sections import HOSTILE, facts, known
@@ -77,9 +77,31 @@ def test_a_section_that_fails_costs_only_itself(
     assert html.index('id="environment"') < html.index('id="plain"')
 
 
+def test_a_busy_machine_is_told_first(full: Facts) -> None:
+    from autotune.report.sections import Summary
+
+    assert "busy" not in Summary().html(full)
+    profile = replace(full.profile, high=2 * full.profile.wall)
+    shown = Summary().html(replace(full, profile=profile, history=None))
+    assert '<p class="warning">The machine was busy' in shown
+
+
+def test_a_kernel_above_the_roof_is_drawn_where_it_is(full: Facts) -> None:
+    from autotune.report.sections import Roofline
+
+    entry = full.profile.entries[0]  # by Winograd's algorithm, with fewer operations
+    fast = replace(entry, roof=3.0, flops=3 * full.profile.roof.peak * entry.seconds)
+    shown = Roofline().html(replace(full, profile=replace(full.profile, entries=(fast,))))
+    dot = float(re.findall(r'cy="([\d.]+)"', shown)[0])
+    roof = float(re.findall(r'points="[^"]*,([\d.]+)" class="roof"', shown)[0])
+    assert TOP < dot < roof and "fewer operations are done" in shown
+    assert "fewer operations" not in Roofline().html(full)
+
+
 def test_ticks_are_round_and_within() -> None:
     assert Axis(0.0, 0.87, "").ticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
     assert Axis(1, 1000, "", True).ticks() == [1, 10, 100, 1000]
+    assert Axis(1, 89, "", True).ticks() == pytest.approx([1, 2, 5, 10, 20, 50])
     assert Axis(2, 9, "", True).ticks() == [2, 4, 8]
     assert Axis(1, 2, "", True).share(0) == 0.0 and Axis(0, 1, "").share(2) == 1.0
 
