@@ -74,3 +74,14 @@ def first_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarray
 
     drawn = random_inputs(specs, seed)
     return {n: np.zeros_like(v) if v.dtype.kind in "iu" else v for n, v in drawn.items()}
+
+
+def nonzero_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarray]:
+    """As ``extreme_inputs``, with integers that can be divided by: ones in place of zeros."""
+    import numpy as np
+
+    drawn = extreme_inputs(specs, seed)
+    return {
+        n: np.where(v == 0, v.dtype.type(1), v) if v.dtype.kind in "iu" else v
+        for n, v in drawn.items()
+    }

@@ -11,7 +11,12 @@ from autotune.dtypes import is_float
 from autotune.errors import ModelError
 from autotune.frontends.base import ImportedModel
 from autotune.frontends.onnx_file import first_line
-from autotune.frontends.sampling import extreme_inputs, first_inputs, random_inputs
+from autotune.frontends.sampling import (
+    extreme_inputs,
+    first_inputs,
+    nonzero_inputs,
+    random_inputs,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -176,8 +181,8 @@ def _accepted(
 
     samples: list[tuple[Arrays, Arrays]] = []
     refused: BaseException | None = None
-    for draw in (random_inputs, extreme_inputs, first_inputs):
-        if draw is first_inputs and samples:
+    for draw in (random_inputs, extreme_inputs, first_inputs, nonzero_inputs):
+        if draw in (first_inputs, nonzero_inputs) and samples:
             break
         inputs = draw(imported.inputs, seed) | dict(imported.samples)
         try:
