@@ -133,6 +133,7 @@ def _check(path: Path, proto: Any) -> None:
         )
     try:
         # By path where weights stay in their files, for the checker looks whether they are there.
+        _check_scales(path, proto)
         apart = any(is_apart(tensor) for tensor in proto.graph.initializer)
         if apart:
             onnx.checker.check_model(str(path))
@@ -147,6 +148,33 @@ def _check(path: Path, proto: Any) -> None:
             raise ModelError(
                 f"{path} is not a valid ONNX model ({first_line(error)}): export it again"
             ) from None
+
+
+def _check_scales(path: Path, proto: Any) -> None:
+    """Refuse scales for each channel from before opset 13, which had one scale for each tensor.
+
+    ONNX Runtime takes such scales where they are of the second axis, and nothing else.
+    """
+    opset = max((e.version for e in proto.opset_import if e.domain in ("", "ai.onnx")), default=13)
+    if opset >= 13:
+        return
+    dims = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type not in ("DequantizeLinear", "QuantizeLinear") or node.domain:
+            continue
+        data, scale = (dims.get(name, ()) for name in node.input[:2])
+        named = any(attribute.name == "axis" for attribute in node.attribute)
+        several = len(scale) == 1 and scale[0] > 1 and len(data) > 1 and data[1] != scale[0]
+        if not named and not several:
+            continue
+        what = f"{node.op_type} {node.name or node.output[0]}"
+        cure = "convert it by onnx.version_converter.convert_version(model, 13)"
+        if not named:
+            cure = "export it with opset 13 or later, which says the axis that they are of"
+        raise ModelError(
+            f"{path} has scales for each channel in {what}, which ONNX knows from opset 13 on, and "
+            f"the model is of opset {opset}: {cure}"
+        )
 
 
 @contextlib.contextmanager
