@@ -5,6 +5,8 @@ With ``TVM_USE_RUNTIME_LIB=1`` in the environment the compiler is not even loade
 Inputs are numpy arrays or anything that speaks DLPack (torch tensors, for instance). Where they are
 contiguous, writeable and aligned as ``empty`` aligns them, they are read where they are; others are
 copied. Outputs are numpy arrays over the memory that the model wrote, which nothing else refers to.
+bfloat16 numbers are always copied; numpy has them from ``ml_dtypes``, and what it saved and loaded
+again, without their name, is taken for what it was.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from autotune.dtypes import SHORT, numpy_dtype
 from autotune.errors import ArtifactError, InputError
 from autotune.machine import Machine
 
@@ -66,10 +69,10 @@ class Signature:
 
 def empty(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
     """An array to be filled, aligned so that no model copies it. ``dtype`` as numpy spells it."""
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    size = int(np.prod(shape, dtype=np.int64)) * numpy_dtype(dtype).itemsize
     room = np.empty(size + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
-    return room[start : start + size].view(dtype).reshape(shape)
+    return room[start : start + size].view(numpy_dtype(dtype)).reshape(shape)
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -178,8 +181,8 @@ def _mapped(path: Path) -> np.ndarray[Any, Any]:
 def _piece(
     weights: np.ndarray[Any, Any], offset: int, shape: Sequence[int], dtype: str
 ) -> np.ndarray[Any, Any]:
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    return weights[offset : offset + size].view(dtype).reshape(shape)
+    size = int(np.prod(shape, dtype=np.int64)) * numpy_dtype(dtype).itemsize
+    return weights[offset : offset + size].view(numpy_dtype(dtype)).reshape(shape)
 
 
 class Model:
@@ -238,7 +241,9 @@ class Model:
         return [self._tensor(_checked(spec, inputs)) for spec in self.inputs]
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> Any:
-        if array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
+        # DLPack has no bfloat16 of numpy's.
+        apart = array.dtype.name == SHORT
+        if not apart and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
             return self._borrowed(array, require_alignment=ALIGNMENT, require_contiguous=True)
         return self._copied(array)
 
@@ -253,14 +258,15 @@ class Model:
     def fetch(self, result: Any, given: Sequence[Any] = ()) -> dict[str, np.ndarray[Any, Any]]:
         """What ``execute`` made of the tensors ``given``, as arrays by output name.
 
-        Copied is only what others refer to as well: an input or a constant that is an output.
+        Copied is only what others refer to as well, an input or a constant that is an output, and
+        what numpy cannot share: bfloat16 numbers.
         """
         values = [result] if hasattr(result, "numpy") else list(result)
         shared = {tensor.data_ptr() for tensor in given}
         outputs = {}
         for spec, value in zip(self.outputs, values, strict=True):
             place = value.data_ptr()
-            copy = spec.name in self._constant or place in shared
+            copy = spec.name in self._constant or place in shared or spec.dtype == SHORT
             shared.add(place)
             outputs[spec.name] = value.numpy() if copy else np.from_dlpack(value)
         return outputs
@@ -304,8 +310,15 @@ def _checked(spec: Signature, inputs: Mapping[str, Any]) -> np.ndarray[Any, Any]
 
 def _array(spec: Signature, value: Any) -> np.ndarray[Any, Any]:
     if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
-        return np.asarray(value)
+        array = np.asarray(value)
+        nameless = spec.dtype == SHORT and array.dtype.str in ("|V2", "<V2")
+        return array.view(numpy_dtype(SHORT)) if nameless else array
     try:
+        if spec.dtype == SHORT:
+            import tvm_ffi
+
+            tensor: Any = tvm_ffi.from_dlpack(value)
+            return np.asarray(tensor.numpy())
         return np.from_dlpack(value)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(

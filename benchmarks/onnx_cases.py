@@ -2,9 +2,9 @@
 
 Cases come from the installed ``onnx`` package: its node tests, and its models of the kinds
 "simple", "pytorch-converted" and "pytorch-operator". Those of ordinary types are taken: every input
-and output is an array of booleans, integers or floats that numpy itself has (strings, sequences,
-optionals, complex numbers, bfloat16 and the 8-, 4- and 2-bit types are left out), and a node test
-is no ``_expanded`` twin of another.
+and output is an array of booleans, integers, bfloat16 numbers or floats that numpy itself has
+(strings, sequences, optionals, complex numbers and the 8-, 4- and 2-bit types are left out), and a
+node test is no ``_expanded`` twin of another.
 
 A node test passes everything as an input, the shape of a Reshape as well as the weights of a Conv.
 Exporters write these as constants, and without them no shape would be known before the model runs.
@@ -197,11 +197,12 @@ def teller(count: int, quiet: str) -> Callable[[Outcome], None]:
 
 
 def ordinary(values: Sequence[Any]) -> bool:
-    """Whether all are arrays of booleans, integers or floats that numpy itself has."""
+    """Whether all are arrays of booleans, integers, bfloat16 or floats that numpy itself has."""
     import numpy as np
 
     return all(
-        isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub"
+        isinstance(value, np.ndarray | np.generic)
+        and (value.dtype.kind in "fiub" or value.dtype.name == "bfloat16")
         for value in values
     )
 

@@ -122,11 +122,13 @@ def difference(expected: Any, actual: Any, rtol: float) -> str:
     """
     import numpy as np
 
+    from autotune.dtypes import is_float
+
     if expected.shape != actual.shape:
         return f"shape {actual.shape}, not {expected.shape}"
     if expected.dtype != actual.dtype:
         return f"type {actual.dtype}, not {expected.dtype}"
-    if expected.dtype.kind != "f":
+    if not is_float(expected.dtype):
         unequal = int(np.sum(expected != actual))
         return f"{unequal} of {expected.size} elements differ" if unequal else ""
     wide, mine = expected.astype(np.float64), actual.astype(np.float64)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.errors import ModelError
 from autotune.frontends.base import Frontend, ImportedModel, TensorSpec, path_of
+from autotune.frontends.onnx_bfloat16 import rounding
 from autotune.frontends.onnx_blame import first_difference
 from autotune.frontends.onnx_file import (
     declared_shape,
@@ -113,7 +114,7 @@ def _imported(model: _Model, stage: int) -> ImportedModel:
     names = [value.name for value in known.graph.output]
 
     def source() -> Any:
-        return with_inputs(first.pop() if first else model.graph())
+        return rounding(with_inputs(first.pop() if first else model.graph()))
 
     prepared = import_prepared(source, with_inputs(known), path.name, stage)
     module = bound(prepared.module, mapped(known, path.parent))
@@ -171,7 +172,7 @@ def _inputs(proto: Any) -> tuple[TensorSpec, ...]:
             raise ModelError(
                 f"input {value.name} has no known dtype: export the model again"
             ) from None
-        if dtype.kind not in "fiub":
+        if dtype.kind not in "fiub" and dtype.name != "bfloat16":
             raise ModelError(
                 f"input {value.name} holds {dtype.name}: only numbers and booleans can be compiled"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -132,8 +133,13 @@ def _check(path: Path, proto: Any) -> None:
         )
     try:
         # By path where weights stay in their files, for the checker looks whether they are there.
+        _check_scales(path, proto)
         apart = any(is_apart(tensor) for tensor in proto.graph.initializer)
-        onnx.checker.check_model(str(path) if apart else with_inputs(proto, is_large))
+        if apart:
+            onnx.checker.check_model(str(path))
+        else:
+            with _outputs_shaped(proto):
+                onnx.checker.check_model(with_inputs(proto, is_large))
     except onnx.checker.ValidationError as error:
         # The checker also refuses what runs everywhere, so ONNX Runtime has the last word; unless
         # it must fail for an operator of its own, which is better said by the operator's name.
@@ -144,8 +150,54 @@ def _check(path: Path, proto: Any) -> None:
             ) from None
 
 
+def _check_scales(path: Path, proto: Any) -> None:
+    """Refuse scales for each channel from before opset 13, which had one scale for each tensor.
+
+    ONNX Runtime takes such scales where they are of the second axis, and nothing else.
+    """
+    opset = max((e.version for e in proto.opset_import if e.domain in ("", "ai.onnx")), default=13)
+    if opset >= 13:
+        return
+    dims = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type not in ("DequantizeLinear", "QuantizeLinear") or node.domain:
+            continue
+        data, scale = (dims.get(name, ()) for name in node.input[:2])
+        named = any(attribute.name == "axis" for attribute in node.attribute)
+        several = len(scale) == 1 and scale[0] > 1 and len(data) > 1 and data[1] != scale[0]
+        if not named and not several:
+            continue
+        what = f"{node.op_type} {node.name or node.output[0]}"
+        cure = "convert it by onnx.version_converter.convert_version(model, 13)"
+        if not named:
+            cure = "export it with opset 13 or later, which says the axis that they are of"
+        raise ModelError(
+            f"{path} has scales for each channel in {what}, which ONNX knows from opset 13 on, and "
+            f"the model is of opset {opset}: {cure}"
+        )
+
+
+@contextlib.contextmanager
+def _outputs_shaped(proto: Any) -> Iterator[None]:
+    """With any shape for the outputs that declare none.
+
+    They need not, since it follows from the inputs; but that is where the checker ends.
+    """
+    kinds = [v.type.tensor_type for v in proto.graph.output if v.type.HasField("tensor_type")]
+    bare = [kind for kind in kinds if kind.elem_type and not kind.HasField("shape")]
+    for kind in bare:
+        kind.shape.SetInParent()
+    try:
+        yield
+    finally:
+        for kind in bare:
+            kind.ClearField("shape")
+
+
 def _runs(path: Path) -> bool:
+    """Whether ONNX Runtime accepts the model, also where it lacks an operator for its types."""
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -155,6 +207,8 @@ def _runs(path: Path) -> bool:
         onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
+    except NoKernel:  # which it looks for when it has nothing against the model
+        return True
     except Exception:  # its errors share no root but Exception
         return False
     return True

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autotune.frontends.onnx_bfloat16 import holds_bfloat16, retyped, rounding
+
 if TYPE_CHECKING:
     from autotune.frontends.base import Arrays
 
@@ -21,7 +23,9 @@ class OnnxReference:
     ``known`` is its outline; ``model`` and ``simplified`` make it and what it is simplified to,
     where they are needed. The engine is made at the first call. ``engine`` is then "onnxruntime",
     or "onnx.reference" where ONNX Runtime refuses the model. ``threads`` is how many ONNX Runtime
-    may use (0: all).
+    may use (0: all). A model with bfloat16 numbers is computed in float32, its outputs alone
+    rounded: ONNX Runtime has hardly an operator for such numbers, and ``onnx.reference`` adds them
+    up in as many bits as they have.
     """
 
     def __init__(
@@ -36,11 +40,13 @@ class OnnxReference:
         self.threads = threads
         self.engine = ""
         self.quantised = any(node.op_type in QUANTISED for node in known.graph.node)
-        """Whether the model rounds on its way, where two right computations may part."""
+        self.short = holds_bfloat16(known)
         self.steps = _steps(known)
         """Of the outputs that are stored numbers times a scale, between two of those."""
         self._model = model
         self._simplified = simplified
+        self.rounds = self.quantised or self.short
+        """Whether the model rounds on its way, where two right computations may part."""
         self._run: Callable[[Arrays], Outputs] | None = None
 
     def __call__(self, inputs: Arrays) -> Outputs:
@@ -68,16 +74,19 @@ class OnnxReference:
         import numpy as np
 
         wide = {
-            name: array.astype(np.float64) if array.dtype == np.float32 else array
+            name: array.astype(np.float64) if array.dtype.name in ("float32", "bfloat16") else array
             for name, array in inputs.items()
         }
         return _evaluator(in_double(self._simplified()))(wide)
 
-    def in_integers(self, inputs: Arrays) -> Outputs:
-        """What ONNX Runtime makes of a quantised model by its own kernels of integers.
+    def other_way(self, inputs: Arrays) -> Outputs:
+        """What ONNX Runtime makes of a model that rounds by another right way.
 
-        Raises its errors.
+        Of bfloat16 numbers: rounded after every operator. Of a quantised model: by its own kernels
+        of integers. Raises its errors.
         """
+        if self.short:
+            return _in_float32(rounding(self._model()), self.threads)(inputs)
         return _session(str(self.path), self.threads)(inputs)
 
     def _make(self) -> Callable[[Arrays], Outputs]:
@@ -87,7 +96,10 @@ class OnnxReference:
             # By path, since weights may lie beside the file. A quantised model as it is written:
             # else it is computed in integers, which round at other places, and on processors
             # without instructions for it sums of products are cut at 16 bits.
-            run = _session(str(self.path), self.threads, as_written=self.quantised)
+            if self.short:
+                run = _in_float32(_never_short(self._model()), self.threads)
+            else:
+                run = _session(str(self.path), self.threads, as_written=self.quantised)
         except Exception:  # its errors share no root; the reference evaluator may know more
             self.engine = "onnx.reference"
             return _evaluator(self._model())
@@ -150,32 +162,64 @@ def _evaluator(proto: Any) -> Callable[[Arrays], Outputs]:
 
 
 def in_double(proto: Any) -> Any:
-    """A copy of ``proto`` with float64 wherever it says float32."""
+    """A copy of ``proto`` with float64 wherever it says float32 or bfloat16."""
+    from onnx import TensorProto
+
+    double = TensorProto.DOUBLE
+    return retyped(proto, {TensorProto.FLOAT: double, TensorProto.BFLOAT16: double})
+
+
+def _never_short(proto: Any) -> Any:
+    """A copy of ``proto`` in float32 wherever it says bfloat16, whose outputs alone are rounded."""
+    from onnx import TensorProto
+
+    if any(node.op_type == "BitCast" for node in proto.graph.node):
+        raise ValueError("other numbers have other bits")
+    copy = retyped(proto, {TensorProto.BFLOAT16: TensorProto.FLOAT})
+    for made, value in zip(copy.graph.output, proto.graph.output, strict=True):
+        made.type.tensor_type.elem_type = value.type.tensor_type.elem_type
+        if value.type.tensor_type.elem_type == TensorProto.BFLOAT16:
+            _cast_output(copy.graph, made, TensorProto.BFLOAT16)
+    return copy
+
+
+def _cast_output(graph: Any, value: Any, code: int) -> None:
+    """The output ``value`` of ``graph`` in the type ``code``, by another name."""
+    from onnx import helper
+
+    name = f"{value.name}/returned"
+    graph.node.append(helper.make_node("Cast", [value.name], [name], to=code))
+    value.name, value.type.tensor_type.elem_type = name, code
+
+
+def _in_float32(proto: Any, threads: int) -> Callable[[Arrays], Outputs]:
+    """What runs ``proto`` by ONNX Runtime, which numpy cannot hand bfloat16 numbers to.
+
+    They go in and come out as float32, which holds them all. Raises its errors.
+    """
     import numpy as np
-    from onnx import TensorProto, numpy_helper
+    from onnx import TensorProto, helper
 
-    def widen(tensor: Any) -> None:
-        if tensor.data_type == TensorProto.FLOAT:
-            array = numpy_helper.to_array(tensor).astype(np.float64)
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-
-    def visit(graph: Any) -> None:
-        for tensor in graph.initializer:
-            widen(tensor)
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-                value.type.tensor_type.elem_type = TensorProto.DOUBLE
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    widen(attribute.t)
-                if attribute.HasField("g"):
-                    visit(attribute.g)
-                cast = node.op_type == "Cast" and attribute.name == "to"
-                if cast and attribute.i == TensorProto.FLOAT:
-                    attribute.i = TensorProto.DOUBLE
-
+    short, wide = TensorProto.BFLOAT16, TensorProto.FLOAT
+    dtype = helper.tensor_dtype_to_np_dtype(short)
     copy = type(proto)()
     copy.CopyFrom(proto)
-    visit(copy.graph)
-    return copy
+    for value in copy.graph.input:
+        if value.type.tensor_type.elem_type == short:
+            value.type.tensor_type.elem_type = wide
+    kinds = [value.type.tensor_type.elem_type for value in copy.graph.output]
+    for value, kind in zip(copy.graph.output, kinds, strict=True):
+        if kind == short:
+            _cast_output(copy.graph, value, wide)
+    engine = _session(copy.SerializeToString(), threads, as_written=True)
+    names = [value.name.split("/returned")[0] for value in copy.graph.output]
+
+    def run(inputs: Arrays) -> Outputs:
+        given = {n: a.astype(np.float32) if a.dtype == dtype else a for n, a in inputs.items()}
+        found = engine(given).values()
+        return {
+            name: array.astype(dtype) if kind == short else array
+            for name, array, kind in zip(names, found, kinds, strict=True)
+        }
+
+    return run

@@ -83,7 +83,7 @@ def _importer_class() -> Any:
     from tvm.ir import GenericConst
     from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
-    from autotune.frontends import onnx_quantise
+    from autotune.frontends import onnx_divide, onnx_quantise
 
     def constant(value: Any) -> Any:
         """The array of a constant, None for anything computed."""
@@ -153,6 +153,12 @@ def _importer_class() -> Any:
             indices = builder.normalize(relax.op.where(negative, wrapped, indices))
         return relax.op.take(data, indices, axis)
 
+    def equal(builder: Any, inputs: Any, attributes: Any) -> Any:
+        """Of booleans, which TVM would compare as floats; its code generator ends at that."""
+        if {str(value.ty.dtype) for value in inputs} != {"bool"}:
+            return None
+        return relax.op.logical_not(builder.normalize(relax.op.logical_xor(*inputs)))
+
     def bit_cast(builder: Any, inputs: Any, attributes: Any) -> Any:
         """The same bits as another type."""
         from onnx import helper
@@ -177,11 +183,14 @@ def _importer_class() -> Any:
         RECURRENCE: recurrence,
         "BitCast": bit_cast,
         "Clip": clip,
+        "Equal": equal,
         "Sum": pairwise(relax.op.add),
         "Min": pairwise(relax.op.minimum),
         "Max": pairwise(relax.op.maximum),
         "Mean": mean,
         "Gather": gather,
+        "Div": onnx_divide.divide,
+        "Mod": onnx_divide.modulo,
         "QuantizeLinear": onnx_quantise.quantize,
         "DequantizeLinear": onnx_quantise.dequantize,
     }

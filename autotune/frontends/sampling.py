@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from autotune.dtypes import is_float, numpy_dtype
 from autotune.frontends.base import ImportedModel, TensorSpec
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarra
     generator = np.random.default_rng(seed)
     arrays = {}
     for spec in specs:
-        dtype = np.dtype(spec.dtype)
-        if dtype.kind == "f":
+        dtype = numpy_dtype(spec.dtype)
+        if is_float(dtype):
             arrays[spec.name] = np.asarray(generator.uniform(-1.0, 1.0, spec.shape), dtype)
         else:
             drawn = generator.integers(0, spec.upper or 2, spec.shape)
@@ -50,8 +51,8 @@ def extreme_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarr
     generator = np.random.default_rng(seed)
     arrays = {}
     for spec in specs:
-        dtype = np.dtype(spec.dtype)
-        if dtype.kind == "f":
+        dtype = numpy_dtype(spec.dtype)
+        if is_float(dtype):
             drawn = generator.uniform(-8.0, 8.0, spec.shape)
             chosen = generator.choice(EXTREMES, spec.shape)
             values = np.where(generator.uniform(0, 1, spec.shape) < 1 / 3, chosen, drawn)
@@ -73,3 +74,14 @@ def first_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarray
 
     drawn = random_inputs(specs, seed)
     return {n: np.zeros_like(v) if v.dtype.kind in "iu" else v for n, v in drawn.items()}
+
+
+def nonzero_inputs(specs: Sequence[TensorSpec], seed: int) -> dict[str, np.ndarray]:
+    """As ``extreme_inputs``, with integers that can be divided by: ones in place of zeros."""
+    import numpy as np
+
+    drawn = extreme_inputs(specs, seed)
+    return {
+        n: np.where(v == 0, v.dtype.type(1), v) if v.dtype.kind in "iu" else v
+        for n, v in drawn.items()
+    }

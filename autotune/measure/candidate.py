@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from autotune.dtypes import numpy_dtype
 from autotune.measure import remote, wire
 from autotune.measure.checking import Draws, check, draws_from
 from autotune.measure.cores import Places
-from autotune.measure.data import Array, numpy_dtype, outputs_of
+from autotune.measure.data import Array, outputs_of
 from autotune.measure.drift import DriftClock
 from autotune.measure.guard import Allocate, Buffer, Guarded
 from autotune.measure.kernel import Kernel, PackingError, build_kernel

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from autotune.dtypes import is_float, numpy_dtype
 from search_spaces.cpu.dot import BFLOAT16
 from search_spaces.cpu.recurrent import Recurrent, recurrent_of
 from search_spaces.task import TensorType, Workload, digest_of
@@ -20,22 +21,6 @@ and some denormals among them. Integers are the same random ones in each, but ze
 """
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The numpy dtype of TVM's ``name``; bfloat16 and float8 come from ml_dtypes."""
-    try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes
-
-        small: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return small
-
-
-def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether rounding is to be expected: numpy's floats and those of ml_dtypes."""
-    return dtype.kind == "f" or "float" in dtype.name
 
 
 def holds_bfloat16(workload: Workload) -> bool:

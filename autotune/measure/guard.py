@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from autotune.measure.data import Array, numpy_dtype, poison
+from autotune.dtypes import numpy_dtype
+from autotune.measure.data import Array, poison
 from search_spaces.task import TensorType
 
 ZONE = 1 << 14

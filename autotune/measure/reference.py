@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from autotune.compiler import compile_functions
+from autotune.dtypes import is_float, numpy_dtype
 from autotune.measure.data import (
     Array,
     Variant,
-    is_float,
     make_inputs,
-    numpy_dtype,
     outputs_of,
     poison,
 )

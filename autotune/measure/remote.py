@@ -14,8 +14,9 @@ import numpy as np
 
 from autotune.artifact.link import link
 from autotune.compiler import compile_functions
+from autotune.dtypes import numpy_dtype
 from autotune.measure import wire
-from autotune.measure.data import Array, numpy_dtype, poison
+from autotune.measure.data import Array, poison
 from autotune.measure.device import CRASHED
 from autotune.measure.guard import checksum_of
 from autotune.measure.kernel import Kernel, Split, split_packing

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from autotune.dtypes import is_float, numpy_dtype
 from autotune.measure.data import (
     Array,
     as_numbers,
     holds_bfloat16,
     inputs_of,
-    is_float,
-    numpy_dtype,
     outputs_of,
 )
 from search_spaces.cpu.recurrent import recurrent_of

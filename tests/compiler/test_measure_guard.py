@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autotune.measure.data import numpy_dtype
+from autotune.dtypes import numpy_dtype
 from autotune.measure.guard import ZONE, Guarded
 from search_spaces.task import TensorType
 

@@ -14,9 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from autotune.errors import ModelError
 from autotune.frontends import ImportedModel, import_model, verify_import
 from autotune.frontends.onnx_rewrites import REWRITES
+from autotune.frontends.verify import naive_build
 
-FLOAT, DOUBLE, INT64, INT8, UINT8 = (
+FLOAT, DOUBLE, INT64, INT8, UINT8, INT32 = (
     TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT8, TensorProto.UINT8,
+    TensorProto.INT32,
 )  # fmt: skip
 DTYPES = {FLOAT: np.float32, INT64: np.int64, INT8: np.int8, UINT8: np.uint8}
 node = helper.make_node
@@ -86,6 +88,7 @@ def lstm(gates: int, directions: int, **attributes: Any) -> Any:
     name = {1: "RNN", 3: "GRU", 4: "LSTM"}[gates]
     made = node(name, inputs, outputs, hidden_size=4, **attributes)
     constants["lengths"] = np.array([2, 3], np.int32)
+    constants["none"] = np.array([0, 3], np.int32)
     return [made], {"x": (FLOAT, (3, 2, 3))}, constants, outputs
 
 
@@ -139,6 +142,7 @@ CASES: dict[str, Any] = {
     "lstm": lstm(4, 1),
     "lstm reverse": lstm(4, 1, direction="reverse", peepholes=False),
     "lstm both, lengths": lstm(4, 2, direction="bidirectional", lengths="lengths"),
+    "lstm both, no steps": lstm(4, 2, direction="bidirectional", lengths="none"),
     "lstm clip, coupled": lstm(4, 1, clip=0.3, input_forget=1),
     "lstm functions": lstm(
         4, 1, activations=["HardSigmoid", "Relu", "Softsign"],
@@ -147,6 +151,8 @@ CASES: dict[str, Any] = {
     "gru": lstm(3, 1),
     "gru both, after reset": lstm(3, 2, direction="bidirectional", linear_before_reset=1),
     "gru lengths, reverse": lstm(3, 1, direction="reverse", lengths="lengths"),
+    "gru no steps": lstm(3, 1, lengths="none"),
+    "rnn no steps, reverse": lstm(1, 1, direction="reverse", lengths="none"),
     "rnn": lstm(1, 2, direction="bidirectional", activations=["Tanh", "Relu"]),
     "onehot": (*unary("OneHot", (3,), "d", "v", kind=INT64, axis=0),
                {"d": np.array(4, np.int64), "v": np.array([-1, 2], np.float32)}),
@@ -248,6 +254,19 @@ def test_a_recurrence_without_a_loop_computes_the_same(
     model = taken_apart(written(tmp_path, nodes, inputs, constants, outputs, 17))
     assert "call_tir" not in model.module.script()
     assert verify_import(model).error < 1e-5
+
+
+@pytest.mark.parametrize("gates", [1, 3, 4])
+def test_lengths_of_sequences_that_are_an_input(tmp_path: Path, gates: int) -> None:
+    """Of no step at all as well: what is last is zero then, whatever was first."""
+    nodes, inputs, constants, outputs = lstm(gates, 1, lengths="lengths")
+    del constants["lengths"]
+    path = written(tmp_path, nodes, inputs | {"lengths": (INT32, (2,))}, constants, outputs, 17)
+    model = taken_apart(path)
+    assert verify_import(model).error < 1e-5
+    given = {"x": normal(3, 2, 3), "lengths": np.array([0, 3], np.int32)}
+    last = naive_build(model)(given)["last"]
+    assert not last[0, 0].any() and last[0, 1].all()
 
 
 @pytest.mark.parametrize("size", [(3, 9), (7, 4)], ids=["up and down", "down and up"])

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotune.measure.data import make_inputs, numpy_dtype, poison
+from autotune.dtypes import numpy_dtype
+from autotune.measure.data import make_inputs, poison
 from autotune.measure.verify import (
     compare,
     compare_outputs,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -77,6 +78,25 @@ def test_a_model_that_no_one_can_run(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as error:
         read_onnx(saved(tmp_path, proto))
     assert "not a valid ONNX model" in sentence(error)
+
+
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_scales_for_each_channel_before_they_were_defined(tmp_path: Path, axis: int | None) -> None:
+    proto = small([2, 8])
+    del proto.graph.initializer[:]
+    constants = {"q": np.zeros((8, 4), np.int8), "s": np.ones(8 if axis != 1 else 4, np.float32)}
+    proto.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items())
+    named = {} if axis is None else {"axis": axis}
+    made = helper.make_node("DequantizeLinear", ["q", "s"], ["w"], name="wide", **named)
+    proto.graph.node.insert(0, made)
+    proto.opset_import[0].version = 12
+    with pytest.raises(ModelError) as error:
+        read_onnx(saved(tmp_path, proto))
+    text = sentence(error)
+    assert "DequantizeLinear wide" in text and "opset 13" in text and "opset 12" in text
+    if axis is not None:
+        proto = onnx.version_converter.convert_version(proto, 13)
+        assert read_onnx(saved(tmp_path, proto)).proto.opset_import[0].version == 13
 
 
 def test_external_weights(tmp_path: Path) -> None:

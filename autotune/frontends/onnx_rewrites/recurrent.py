@@ -45,12 +45,31 @@ def recurrent(site: Site) -> Sequence[str]:
     outputs = looped(site, x, (length, batch, width), lengths, _activations(site))
     if outputs is None:
         outputs = _unrolled(site, x, (length, batch, width), lengths)
+    if lengths is not None and (site.input(5) or site.input(6)):
+        outputs = [outputs[0], *_of_some_length(site, outputs[1:], batch, lengths)]
     if site.attribute("layout", 0):
         outputs = [
             site.transpose(outputs[0], (2, 0, 1, 3)),
             *(site.transpose(name, (1, 0, 2)) for name in outputs[1:]),
         ]
     return outputs
+
+
+def _of_some_length(site: Site, last: Sequence[str], batch: int, lengths: str) -> Sequence[str]:
+    """The ``last`` states, zero where a sequence has no step at all.
+
+    The specification says nothing of these. The first state would be as good an answer, but ONNX
+    Runtime's is zero.
+    """
+    import numpy as np
+
+    known = site.facts.constant(lengths)
+    if known is not None and (known > 0).all():
+        return last
+    dtype = site.dtype(site.input(0))
+    limits = site.reshape(lengths, (1, batch, 1))
+    some = site.emit("Greater", limits, np.asarray(0, site.dtype(lengths)))
+    return [site.emit("Where", some, state, np.asarray(0, dtype)) for state in last]
 
 
 def _unrolled(site: Site, x: str, extents: tuple[int, int, int], lengths: str | None) -> list[str]:
