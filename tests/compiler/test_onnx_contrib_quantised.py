@@ -1,0 +1,158 @@
+"""Operators of stored numbers, as ONNX Runtime's quantiser writes them, compute what it computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from autotune.frontends import import_model, verify_import
+from tests.compiler.contrib import FLOAT, INT8, MICROSOFT, UINT8, node, normal, whole, written
+
+X4 = (1, 4, 6, 8)
+TOLD = {"xs": np.float32(0.031), "xz": np.uint8(120), "ys": np.float32(0.043), "yz": np.uint8(99)}
+SIGNED = TOLD | {"xz": np.int8(-3), "yz": np.int8(5)}
+BOTH = {"bs": np.float32(0.017), "bz": np.uint8(131)}
+WEIGHTS = {"w": whole(np.int8, 8, 4, 3, 3), "ws": np.float32(0.01), "wz": np.int8(0)}
+COLUMNS = {"ws": np.abs(normal(8)) + np.float32(0.01), "wz": np.zeros(8, np.int8)}
+MATRIX = {"w": whole(np.int8, 24, 8), "ws": np.float32(0.01), "wz": np.int8(0)}
+ONE = ["x", "xs", "xz", "ys", "yz"]
+CONV = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
+BIAS = {"b": (whole(np.int8, 8)).astype(np.int32) * 20}
+
+
+def alone(operator: str, told: dict[str, Any] = TOLD, shape: Any = X4, **attributes: Any) -> Any:
+    kind = INT8 if told["yz"].dtype == np.int8 else UINT8
+    return [node(operator, ONE, **attributes)], {"x": (kind, shape)}, told
+
+
+def pair(operator: str, other: Any = X4) -> Any:
+    inputs = ["x", "xs", "xz", "b", "bs", "bz", "ys", "yz"]
+    return [node(operator, inputs)], {"x": (UINT8, X4), "b": (UINT8, other)}, TOLD | BOTH
+
+
+def conv(constants: Any, *, domain: str = "", bias: bool = True, **attributes: Any) -> Any:
+    made = helper.make_node("QLinearConv", CONV + ["b"] * bias, ["y"], **attributes)
+    made.domain = domain
+    held = TOLD | WEIGHTS | constants | (BIAS if bias else {})
+    return [made], {"x": (UINT8, (1, 6, 8, 4) if domain else X4)}, held
+
+
+def gemm(constants: Any, inputs: list[str], **attributes: Any) -> Any:
+    held = TOLD | MATRIX | constants
+    given = [name for name in inputs if name]
+    return (
+        [node("QGemm", inputs, **attributes)],
+        {"x": (UINT8, (5, 24))},
+        {n: v for n, v in held.items() if n in given},
+    )
+
+
+PRODUCT = ["x", "xs", "xz", "w", "ws", "wz"]
+FLOATS = ["x", "w", "ws", "wz"]
+DYNAMIC = {"w": whole(np.int8, 24, 8), "ws": np.float32(0.01)}
+
+CASES: dict[str, Any] = {
+    "add": pair("QLinearAdd"),
+    "add broadcast": pair("QLinearAdd", (4, 1, 1)),
+    "mul": pair("QLinearMul"),
+    "sigmoid": alone("QLinearSigmoid", TOLD | {"ys": np.float32(1 / 255), "yz": np.uint8(0)}),
+    "leaky relu": alone("QLinearLeakyRelu", alpha=0.1),
+    "leaky relu without zero points": (
+        [node("QLinearLeakyRelu", ["x", "xs", "", "ys"], alpha=0.2)],
+        {"x": (INT8, X4)},
+        {"xs": TOLD["xs"], "ys": TOLD["ys"]},
+    ),
+    "leaky relu signed": alone("QLinearLeakyRelu", SIGNED),
+    "softmax": alone(
+        "QLinearSoftmax", TOLD | {"ys": np.float32(1 / 255), "yz": np.uint8(0)}, axis=1, opset=17
+    ),
+    "softmax of rows": alone(
+        "QLinearSoftmax", TOLD | {"ys": np.float32(1 / 255), "yz": np.uint8(0)}, axis=2, opset=11
+    ),
+    "average pool": alone("QLinearAveragePool", kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2]),
+    "average pool with borders": alone(
+        "QLinearAveragePool", SIGNED, kernel_shape=[3, 2], pads=[1] * 4, count_include_pad=1
+    ),
+    "average pool, channels last": alone(
+        "QLinearAveragePool", kernel_shape=[3, 3], pads=[1] * 4, channels_last=1
+    ),
+    "global pool": alone("QLinearGlobalAveragePool"),
+    "global pool, channels last": alone("QLinearGlobalAveragePool", channels_last=1),
+    "concat": (
+        [node("QLinearConcat", ["ys", "yz", "x", "xs", "xz", "b", "bs", "bz"], axis=1)],
+        {"x": (UINT8, X4), "b": (UINT8, (1, 2, 6, 8))},
+        TOLD | BOTH,
+    ),
+    "where": (
+        [node("QLinearWhere", ["c", "x", "xs", "xz", "b", "bs", "bz", "ys", "yz"])],
+        {"c": (9, (6, 8)), "x": (UINT8, X4), "b": (UINT8, X4)},
+        TOLD | BOTH,
+    ),
+    "quantize": ([node("QuantizeLinear", ["x", "xs", "xz"])], {"x": (FLOAT, X4)},
+                 {"xs": TOLD["xs"], "xz": TOLD["xz"]}),
+    "quantize by axis": (
+        [node("QuantizeLinear", ["x", "s", "z"], axis=1)],
+        {"x": (FLOAT, X4)},
+        {"s": np.abs(normal(4)) + np.float32(0.01), "z": whole(np.uint8, 4)},
+    ),
+    "dequantize": ([node("DequantizeLinear", ["x", "xs"])], {"x": (INT8, X4)},
+                   {"xs": TOLD["xs"]}),
+    "max pool, channels last": (
+        [node("NhwcMaxPool", ["x"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)],
+        {"x": (UINT8, (1, 6, 8, 4))},
+        {},
+    ),
+    "conv": conv({}, pads=[1] * 4),
+    "conv without bias": conv({}, bias=False, strides=[2, 2]),
+    "conv by channel": conv(COLUMNS),
+    "conv in groups": conv(COLUMNS | {"w": whole(np.int8, 8, 2, 3, 3)}, group=2),
+    "conv, channels last": conv(COLUMNS, domain=MICROSOFT, channels_last=1, pads=[1] * 4),
+    "gemm": gemm({"c": BIAS["b"]}, [*PRODUCT, "c", "ys", "yz"]),
+    "gemm by column": gemm(COLUMNS | {"c": BIAS["b"]}, [*PRODUCT, "c", "ys", "yz"], alpha=0.5),
+    "gemm by row": gemm(COLUMNS | {"w": MATRIX["w"].T.copy()}, [*PRODUCT, "", "ys", "yz"], transB=1),
+    "gemm to floats": gemm({"c": BIAS["b"]}, [*PRODUCT, "c"]),
+    "dynamic": ([node("DynamicQuantizeMatMul", ["x", "w", "ws"])], {"x": (FLOAT, (2, 5, 24))},
+                DYNAMIC),
+    "dynamic by column": (
+        [node("DynamicQuantizeMatMul", ["x", "w", "ws", "wz", "b"])],
+        {"x": (FLOAT, (2, 5, 24))},
+        DYNAMIC | {"ws": COLUMNS["ws"], "wz": whole(np.int8, 8), "b": normal(8)},
+    ),
+    "to floats": (
+        [node("MatMulIntegerToFloat", ["x", "w", "xs", "ws", "xz", "wz", "b"])],
+        {"x": (UINT8, (5, 24))},
+        DYNAMIC | {"xs": TOLD["xs"], "xz": TOLD["xz"], "wz": np.int8(3), "b": normal(8)},
+    ),
+    "to floats without zero points": (
+        [node("MatMulIntegerToFloat", ["x", "w", "xs", "ws"])],
+        {"x": (UINT8, (5, 24))},
+        DYNAMIC | {"xs": TOLD["xs"]},
+    ),
+    "integers": (
+        [helper.make_node("MatMulInteger", ["x", "w", "z"], ["y"])],
+        {"x": (UINT8, (5, 24)), "z": (UINT8, ())},
+        {"w": DYNAMIC["w"]},
+    ),
+    "integers, signed": (
+        [helper.make_node("MatMulInteger", ["x", "w", "z", "wz"], ["y"])],
+        {"x": (INT8, (3, 5, 24)), "z": (INT8, (1,))},
+        {"w": DYNAMIC["w"], "wz": whole(np.int8, 8)},
+    ),
+    "integers, long": (
+        [helper.make_node("MatMulInteger", ["x", "w", "xz"], ["y"])],
+        {"x": (UINT8, (5, 4000))},
+        {"w": whole(np.int8, 4000, 8), "xz": np.uint8(7)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_computes_the_same(tmp_path: Path, name: str) -> None:
+    nodes, inputs, constants = CASES[name]
+    model = import_model(written(tmp_path, nodes, inputs, constants))
+    assert model.stage == "simplified"
+    assert verify_import(model).error < 1e-2
