@@ -54,7 +54,5 @@ def written(
     )
     sets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
     path = folder / "made.onnx"
-    path.write_bytes(
-        helper.make_model(graph, opset_imports=sets, ir_version=9).SerializeToString()
-    )
+    path.write_bytes(helper.make_model(graph, opset_imports=sets, ir_version=9).SerializeToString())
     return path

@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from autotune.frontends.onnx_contrib import products, quantised
+from autotune.frontends.onnx_contrib import attention, fused, norms, products, quantised, rotary
 from autotune.frontends.onnx_rewrites import rewritten
 from autotune.frontends.onnx_rewrites.base import Refused, Rewrite, qualified
 
 LOWERINGS: tuple[Rewrite, ...] = (
     *products.REWRITES,
     *quantised.REWRITES,
+    *fused.REWRITES,
+    *norms.REWRITES,
+    *attention.REWRITES,
+    *rotary.REWRITES,
 )
 
 LAYOUTS = "com.microsoft.nchwc"

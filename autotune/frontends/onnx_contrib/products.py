@@ -5,16 +5,14 @@ Where the weights are no constants the rewrites of ``onnx_rewrites/quantised.py`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autotune.frontends.onnx_contrib.quantised import MICROSOFT, channels_first, channels_last
 from autotune.frontends.onnx_contrib.scales import real, stored
 from autotune.frontends.onnx_rewrites.base import Rewrite, Site, Unknown
-from autotune.frontends.onnx_rewrites.quantised import window_of
-
-if TYPE_CHECKING:
-    import numpy as np
+from autotune.frontends.onnx_rewrites.quantised import limits_of, window_of
 
 EXACT = 2**24
 """Whole numbers up to here, and their sums up to here, are floats without rounding."""
@@ -107,58 +105,45 @@ def matmul_integer(site: Site) -> Sequence[str] | None:
     if stored_b is None or stored_b.ndim != 2 or zero_b.ndim > 1:
         return None
     whole = stored_b.astype(np.int32) - zero_b
-    point, known_point = 0, np.zeros((), np.int32)
+    middle, turning = 0, False
     if a_zero:
-        found = site.facts.constant(a_zero)
-        if found is None:
-            if not _one(site, a_zero):
-                return None
-            point = 128 if site.dtype(a) == np.uint8 else 0
-        elif found.size != 1:
+        known = site.facts.constant(a_zero)
+        turning = known is None
+        if not _single(site, a_zero):
             return None
-        else:
-            point, known_point = int(found.reshape(())), found
+        middle = int(known.reshape(())) if known is not None else 0
+        if turning and site.dtype(a) == np.uint8:
+            middle = 128
     x = site.cast(a, np.int32)
-    if point:
-        x = site.emit("Sub", x, np.asarray(point, np.int32))
-    most = max(255 - point, point) if site.dtype(a) == np.uint8 else 128 + abs(point)
-    largest = float(np.abs(whole).sum(axis=0).max()) * most
+    if middle:
+        x = site.emit("Sub", x, np.asarray(middle, np.int32))
     # A sum that float32 may round is made in float64, which the kernels of integers take as well.
+    low, high = limits_of(site.dtype(a))
+    largest = float(np.abs(whole).sum(axis=0).max()) * max(high - middle, middle - low)
     wide = np.float32 if largest < EXACT else np.float64
     total = site.cast(site.emit("MatMul", site.cast(x, wide), whole.astype(wide)), np.int32)
-    if a_zero and site.facts.constant(a_zero) is None:
-        beside = site.emit("Sub", site.cast(_scalar(site, a_zero), np.int32), np.int32(point))
+    if turning:
+        beside = site.cast(a_zero if _dynamic(site, a_zero) else site.reshape(a_zero, ()), np.int32)
+        beside = site.emit("Sub", beside, np.asarray(middle, np.int32))
         columns = whole.sum(axis=0).astype(np.int32)
         total = site.emit("Sub", total, site.emit("Mul", beside, columns))
-    del known_point
     return [total]
 
 
-def _one(site: Site, name: str) -> bool:
-    """Whether a computed zero point is one number: DynamicQuantizeLinear makes no other."""
+def _dynamic(site: Site, name: str) -> bool:
+    """Whether a scale or zero point is one of DynamicQuantizeLinear's, which makes one number."""
     node = site.facts.maker(name)
-    if node is not None and node.op_type == "DynamicQuantizeLinear":
-        return True
-    return int(_size(site.shape(name))) == 1
+    return node is not None and node.op_type == "DynamicQuantizeLinear"
 
 
-def _size(shape: Sequence[int]) -> int:
-    import math
-
-    return math.prod(shape)
-
-
-def _scalar(site: Site, name: str) -> str:
-    node = site.facts.maker(name)
-    if node is not None and node.op_type == "DynamicQuantizeLinear":
-        return name
-    return site.reshape(name, ())
+def _single(site: Site, name: str) -> bool:
+    return _dynamic(site, name) or math.prod(site.shape(name)) == 1
 
 
 def to_float(site: Site) -> Sequence[str]:
     """MatMulIntegerToFloat: MatMulInteger, scaled."""
     a, b, a_scale, b_scale, a_zero, b_zero, bias = (site.input(i) for i in range(7))
-    if int(_size(_known_shape(site, a_scale))) != 1:
+    if not _single(site, a_scale):
         raise Unknown("MatMulIntegerToFloat with a scale for each row")
     return [_scaled(site, a, b, a_scale, b_scale, a_zero, b_zero, bias)]
 
@@ -168,12 +153,6 @@ def dynamic_matmul(site: Site) -> Sequence[str]:
     a, b, b_scale, b_zero, bias = (site.input(i) for i in range(5))
     data = site.emit("DynamicQuantizeLinear", a, outputs=3)
     return [_scaled(site, data, b, f"{data}/1", b_scale, f"{data}/2", b_zero, bias)]
-
-
-def _known_shape(site: Site, name: str) -> tuple[int, ...]:
-    node = site.facts.maker(name)
-    made = node is not None and node.op_type == "DynamicQuantizeLinear"
-    return () if made else site.shape(name)
 
 
 def _scaled(

@@ -40,22 +40,38 @@ def _leaky_relu(site: Site, x: str) -> str:
     return site.emit("LeakyRelu", x, alpha=site.attribute("alpha", 0.01))
 
 
-def _softmax(site: Site, x: str) -> str:
+def softmax(site: Site) -> Sequence[str]:
+    """QLinearSoftmax, whose scale is a whole number of steps in one.
+
+    ONNX Runtime multiplies by that whole number, rounded down: of the scale 1/255 it is 254 steps,
+    since the float is a little larger.
+    """
     import numpy as np
 
-    axis = site.attribute("axis", -1)
-    if site.attribute("opset", 13) >= 13:
-        if site.facts.opset >= 13:
-            return site.emit("Softmax", x, axis=axis)
-        rank = len(site.shape(site.input(0)))
-        if axis % rank != rank - 1:
-            raise Unknown("QLinearSoftmax of another axis than the last before opset 13")
-        return site.emit("Softmax", x, axis=rank - 1)
-    # Before opset 13 all axes from the one given on are one.
+    x, scale, zero, y_scale, y_zero = (site.input(i) for i in range(5))
+    steps = np.floor(np.float32(1) / site.constant(y_scale).astype(np.float32).reshape(()))
+    if steps < 1:
+        raise Unknown("a QLinearSoftmax whose result is 0 or 1")
+    made = _probabilities(site, real(site, x, scale, zero))
+    return [stored(site, made, np.float32(1 / steps), y_zero, like=x)]
+
+
+def _probabilities(site: Site, x: str) -> str:
+    import numpy as np
+
+    joined = site.attribute("opset", 13) < 13
+    axis = site.attribute("axis", 1 if joined else -1)
+    if site.facts.opset >= 13 and not joined:
+        return site.emit("Softmax", x, axis=axis)
     shape = site.shape(site.input(0))
-    rows = int(np.prod(shape[: axis % len(shape)]))
-    flat = site.emit("Softmax", site.reshape(x, (rows, -1)), axis=1)
-    return site.reshape(flat, shape)
+    axis %= len(shape)
+    if axis == len(shape) - 1:
+        return site.emit("Softmax", x, axis=axis)
+    if not joined:
+        raise Unknown("a QLinearSoftmax of another axis than the last before opset 13")
+    # Before opset 13 all axes from the one given on are one.
+    rows = int(np.prod(shape[:axis]))
+    return site.reshape(site.emit("Softmax", site.reshape(x, (rows, -1)), axis=1), shape)
 
 
 def channels_first(site: Site, x: str, rank: int) -> str:
@@ -90,7 +106,7 @@ def _global_pool(site: Site, x: str) -> str:
 def concat(site: Site) -> Sequence[str]:
     scale, zero = site.input(0), site.input(1)
     parts = [
-        real(site, *(site.input(place + i) for i in range(3)))
+        real(site, site.input(place), site.input(place + 1), site.input(place + 2))
         for place in range(2, len(site.node.input), 3)
     ]
     made = site.emit("Concat", *parts, axis=site.attribute("axis"))
@@ -131,7 +147,7 @@ REWRITES = (
     Rewrite(("QLinearAdd", "QLinearMul"), pairwise, domain=MICROSOFT),
     Rewrite(("QLinearSigmoid",), _alone(_sigmoid), domain=MICROSOFT),
     Rewrite(("QLinearLeakyRelu",), _alone(_leaky_relu), domain=MICROSOFT),
-    Rewrite(("QLinearSoftmax",), _alone(_softmax), domain=MICROSOFT),
+    Rewrite(("QLinearSoftmax",), softmax, domain=MICROSOFT),
     Rewrite(("QLinearAveragePool",), _alone(_pool), domain=MICROSOFT),
     Rewrite(("QLinearGlobalAveragePool",), _alone(_global_pool), domain=MICROSOFT),
     Rewrite(("QLinearConcat",), concat, domain=MICROSOFT),

@@ -18,7 +18,7 @@ def real(site: Site, stored: str, scale: Any, zero: Any = "", axis: int | None =
     return site.emit("DequantizeLinear", stored, *told, **attributes)
 
 
-def stored(site: Site, value: str, scale: str, zero: str, like: str = "") -> str:
+def stored(site: Site, value: str, scale: Any, zero: str, like: str = "") -> str:
     """``value`` as stored numbers; without ``zero`` they have the type of ``like``."""
     import numpy as np
 
