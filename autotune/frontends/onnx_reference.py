@@ -107,8 +107,10 @@ class OnnxReference:
             return (array * way).astype(np.float32)
 
         model = self._model()
+        # A number just beside a whole one is no power of a negative number.
+        powers = {node.input[1] for node in model.graph.node if node.op_type == "Pow"}
         for tensor in tensors_of(model.graph):
-            if tensor.data_type == TensorProto.FLOAT:
+            if tensor.data_type == TensorProto.FLOAT and tensor.name not in powers:
                 array = moved(numpy_helper.to_array(tensor))
                 tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
         given = {name: moved(np.asarray(array)) for name, array in inputs.items()}

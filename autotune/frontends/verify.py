@@ -30,7 +30,7 @@ HALF_TOLERANCE = 2e-2
 AMBIGUOUS = 0.25
 """How far ONNX Runtime's ways to compute a quantised model may be apart to be any measure."""
 
-NUDGES = 3
+NUDGES = 6
 """How often a quantised model is computed with other roundings to see what they come to."""
 
 ROUNDED = 1e-2
