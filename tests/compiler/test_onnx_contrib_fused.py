@@ -11,7 +11,7 @@ from onnx import helper
 
 from autotune.errors import ModelError
 from autotune.frontends import import_model, verify_import
-from tests.compiler.contrib import FLOAT, INT32, node, normal, written
+from tests.compiler.contrib import FLOAT, INT32, node, normal, whole, written
 
 X3 = (2, 5, 16)
 X4 = (1, 4, 6, 8)
@@ -67,6 +67,17 @@ def embedded(*more: str, outputs: Any = ("y", "n")) -> Any:
     inputs = {"x": (INT32, (2, 5)), "of": (INT32, (2, 5))}
     inputs |= {name: kinds[name] for name in more if name in kinds}
     return [node("EmbedLayerNormalization", names, *outputs)], inputs, constants, outputs
+
+
+def words_in_bytes(mask: str = "") -> Any:
+    tables = {"t": (30, 16), "p": (7, 16), "k": (2, 16), "g": (16,), "s": (16,)}
+    constants: dict[str, Any] = {n: whole(np.uint8, *shape) for n, shape in tables.items()}
+    constants |= {f"{n}s": np.float32(0.01 * i + 0.02) for i, n in enumerate(tables)}
+    constants |= {f"{n}z": np.uint8(100 + 9 * i) for i, n in enumerate(tables)}
+    names = ["x", "of", *tables, mask, *(f"{n}{part}" for part in "sz" for n in tables)]
+    inputs = {name: (INT32, (2, 5)) for name in ("x", "of", mask) if name}
+    made = node("QEmbedLayerNormalization", names, "y", "n")
+    return [made], inputs, constants, ("y", "n")
 
 
 def rotary(shape: Any, places: Any, **attributes: Any) -> Any:
@@ -150,6 +161,8 @@ CASES: dict[str, Any] = {
     "heads add": multi_head("", "", "add", keys=7),
     "heads past": multi_head("", "", "", "pk", "pv"),
     "heads past forward": multi_head("b", "", "", "pk", "pv", unidirectional=1),
+    "words in 8 bits": words_in_bytes(),
+    "words in 8 bits with a mask": words_in_bytes("mask"),
     "rotary": rotary((2, 5, 16), [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]),
     "rotary from a place": rotary((2, 5, 16), [3]),
     "rotary pairs": rotary((2, 5, 16), [3], interleaved=1),

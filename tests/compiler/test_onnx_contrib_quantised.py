@@ -10,7 +10,17 @@ import pytest
 from onnx import helper
 
 from autotune.frontends import import_model, verify_import
-from tests.compiler.contrib import FLOAT, INT8, MICROSOFT, UINT8, node, normal, whole, written
+from tests.compiler.contrib import (
+    FLOAT,
+    INT8,
+    INT32,
+    MICROSOFT,
+    UINT8,
+    node,
+    normal,
+    whole,
+    written,
+)
 
 X4 = (1, 4, 6, 8)
 TOLD = {"xs": np.float32(0.031), "xz": np.uint8(120), "ys": np.float32(0.043), "yz": np.uint8(99)}
@@ -55,6 +65,35 @@ TURNED = COLUMNS | {"w": MATRIX["w"].T.copy()}
 PRODUCT = ["x", "xs", "xz", "w", "ws", "wz"]
 FLOATS = ["x", "w", "ws", "wz"]
 DYNAMIC = {"w": whole(np.int8, 24, 8), "ws": np.float32(0.01)}
+
+
+def attention(*more: str, columns: bool = False) -> Any:
+    constants = {"w": whole(np.int8, 16, 48), "b": normal(48), "xs": np.float32(0.01),
+                 "xz": np.uint8(118), "ws": np.float32(0.004), "wz": np.int8(0)}  # fmt: skip
+    if columns:
+        constants["ws"] = np.abs(normal(48)) * np.float32(0.01)
+        constants["wz"] = whole(np.int8, 48)
+    inputs: Any = {"x": (UINT8, (2, 5, 16))} | ({"mask": (INT32, (2, 5))} if "mask" in more else {})
+    names = ["x", "w", "b", "xs", "ws", "mask" if "mask" in more else "", "xz", "wz"]
+    forward = int("forward" in more)
+    return [node("QAttention", names, num_heads=4, unidirectional=forward)], inputs, constants
+
+
+def few_bits(bits: int, *more: str, depth: int = 64) -> Any:
+    blocks = -(-depth // 32)
+    constants = {
+        "w": whole(np.uint8, 8, blocks, 32 * bits // 8),
+        "s": np.abs(normal(8, blocks)) * np.float32(0.1),
+        "z": whole(np.uint8, 8, -(-blocks * bits // 8)),
+        "b": normal(8),
+    }
+    names = ["x", "w", "s", "z" if "z" in more else "", "", "b" if "b" in more else ""]
+    while not names[-1]:
+        names.pop()
+    made = node("MatMulNBits", names, K=depth, N=8, bits=bits, block_size=32)
+    held = {name: value for name, value in constants.items() if name in names}
+    return [made], {"x": (FLOAT, (5, depth))}, held
+
 
 CASES: dict[str, Any] = {
     "add": pair("QLinearAdd"),
@@ -111,6 +150,12 @@ CASES: dict[str, Any] = {
     "gemm by column": gemm(COLUMNS | {"c": BIAS["b"]}, [*PRODUCT, "c", "ys", "yz"], alpha=0.5),
     "gemm by row": gemm(TURNED, [*PRODUCT, "", "ys", "yz"], transB=1),
     "gemm to floats": gemm({"c": BIAS["b"]}, [*PRODUCT, "c"]),
+    "attention": attention(),
+    "attention by column": attention("mask", columns=True),
+    "attention forward": attention("mask", "forward"),
+    "4 bits": few_bits(4),
+    "4 bits with zero points": few_bits(4, "z", "b", depth=80),
+    "8 bits": few_bits(8, "z"),
     "dynamic": ([node("DynamicQuantizeMatMul", ["x", "w", "ws"])], {"x": (FLOAT, (2, 5, 24))},
                 DYNAMIC),
     "dynamic by column": (

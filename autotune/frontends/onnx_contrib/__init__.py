@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from autotune.frontends.onnx_contrib import attention, fused, norms, products, quantised, rotary
+from autotune.frontends.onnx_contrib import (
+    attention,
+    blocks,
+    embeddings,
+    fused,
+    norms,
+    products,
+    quantised,
+    rotary,
+)
 from autotune.frontends.onnx_rewrites import rewritten
 from autotune.frontends.onnx_rewrites.base import Refused, Rewrite, qualified
 
@@ -21,7 +30,9 @@ LOWERINGS: tuple[Rewrite, ...] = (
     *fused.REWRITES,
     *norms.REWRITES,
     *attention.REWRITES,
+    *embeddings.REWRITES,
     *rotary.REWRITES,
+    *blocks.REWRITES,
 )
 
 LAYOUTS = "com.microsoft.nchwc"

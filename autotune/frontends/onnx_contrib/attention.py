@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from autotune.frontends.onnx_contrib.products import scaled
 from autotune.frontends.onnx_contrib.quantised import MICROSOFT
 from autotune.frontends.onnx_rewrites.base import Rewrite, Site, Unknown
 
@@ -35,6 +36,34 @@ def attention(site: Site) -> Sequence[str]:
         shifts = _parts(site.constant(bias), sizes)
         parts = [site.emit("Add", y, shift) for y, shift in zip(parts, shifts, strict=True)]
     return projected(site, parts, sizes[0] // heads, mask, past, added, site.shape(x))
+
+
+def from_bytes(site: Site) -> Sequence[str]:
+    """QAttention: the projections are products of 8-bit numbers, the rest is in floats."""
+    x, weights, bias, x_scale, w_scale, mask, x_zero, w_zero, past = (
+        site.input(i) for i in range(9)
+    )
+    if site.attribute("past_present_share_buffer", 0) or site.attribute("do_rotary", 0):
+        raise Unknown("QAttention with a shared buffer, or that turns its queries by their places")
+    matrix = site.constant(weights)
+    sizes = [matrix.shape[1] // 3] * 3
+
+    def split(name: str) -> list[Any]:
+        known = site.constant(name) if name else None
+        return [""] * 3 if known is None else _each(known, sizes)
+
+    columns = zip(*(split(name) for name in (weights, w_scale, w_zero, bias)), strict=True)
+    parts = [
+        scaled(site, x, part, x_scale, scale, x_zero, zero, shift)
+        for part, scale, zero, shift in columns
+    ]
+    width = sizes[0] // site.attribute("num_heads")
+    return projected(site, parts, width, mask, past, "", site.shape(x))
+
+
+def _each(values: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    """What of a scale or the like is of each part of the columns."""
+    return [values.reshape(())] * len(sizes) if values.size == 1 else _parts(values, sizes)
 
 
 def projected(
@@ -165,5 +194,6 @@ def _seen(site: Site, mask: str, batch: int, keys: int) -> str:
 
 REWRITES = (
     Rewrite(("Attention",), attention, domain=MICROSOFT),
+    Rewrite(("QAttention",), from_bytes, domain=MICROSOFT),
     Rewrite(("MultiHeadAttention",), multi_head, domain=MICROSOFT),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from autotune.frontends.onnx_contrib.quantised import MICROSOFT
 from autotune.frontends.onnx_rewrites.base import Rewrite, Site, Unknown
@@ -86,32 +85,8 @@ def _last(site: Site) -> int:
     return axis - len(site.shape(site.input(0)))
 
 
-def embedded(site: Site) -> Sequence[str]:
-    """EmbedLayerNormalization: words, their places and the sentences that they are of."""
-    import numpy as np
-
-    words, segments, table, places, kinds, scale, shift, mask, positions = (
-        site.input(i) for i in range(9)
-    )
-    count, length = site.shape(words)
-    total = site.emit("Gather", table, words)
-    if positions:
-        total = site.emit("Add", total, site.emit("Gather", places, positions))
-    else:
-        total = site.emit("Add", total, site.slice(places, 0, length, 0))
-    if kinds:
-        total = site.emit("Add", total, site.emit("Gather", kinds, segments))
-    valid: Any = np.zeros(count, np.int32)
-    if mask:
-        ones = site.cast(site.emit("Equal", mask, np.asarray(1, np.int32)), np.int32)
-        lengths = site.emit("MatMul", site.cast(ones, np.float32), np.ones((length, 1), np.float32))
-        valid = site.cast(site.reshape(lengths, (count,)), np.int32)
-    return [normalised(site, total, scale, shift), site.name(valid), total]
-
-
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), skip, domain=MICROSOFT),
     Rewrite(("LayerNormalization",), layer),
     Rewrite(("SimplifiedLayerNormalization",), simplified),
-    Rewrite(("EmbedLayerNormalization",), embedded, domain=MICROSOFT),
 )

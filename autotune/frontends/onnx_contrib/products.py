@@ -11,7 +11,7 @@ from typing import Any
 
 from autotune.frontends.onnx_contrib.quantised import MICROSOFT, channels_first, channels_last
 from autotune.frontends.onnx_contrib.scales import real, stored
-from autotune.frontends.onnx_rewrites.base import Rewrite, Site, Unknown
+from autotune.frontends.onnx_rewrites.base import Rewrite, Site, Unknown, Value
 from autotune.frontends.onnx_rewrites.quantised import limits_of, window_of
 
 EXACT = 2**24
@@ -145,27 +145,35 @@ def to_float(site: Site) -> Sequence[str]:
     a, b, a_scale, b_scale, a_zero, b_zero, bias = (site.input(i) for i in range(7))
     if not _single(site, a_scale):
         raise Unknown("MatMulIntegerToFloat with a scale for each row")
-    return [_scaled(site, a, b, a_scale, b_scale, a_zero, b_zero, bias)]
+    return [scaled(site, a, b, a_scale, b_scale, a_zero, b_zero, bias)]
 
 
 def dynamic_matmul(site: Site) -> Sequence[str]:
     """DynamicQuantizeMatMul: the same, of floats that are stored in 8 bits first."""
     a, b, b_scale, b_zero, bias = (site.input(i) for i in range(5))
     data = site.emit("DynamicQuantizeLinear", a, outputs=3)
-    return [_scaled(site, data, b, f"{data}/1", b_scale, f"{data}/2", b_zero, bias)]
+    return [scaled(site, data, b, f"{data}/1", b_scale, f"{data}/2", b_zero, bias)]
 
 
-def _scaled(
-    site: Site, a: str, b: str, a_scale: str, b_scale: str, a_zero: str, b_zero: str, bias: str
+def scaled(
+    site: Site,
+    a: str,
+    b: Value,
+    a_scale: str,
+    b_scale: Value,
+    a_zero: str,
+    b_zero: Value,
+    bias: Value,
 ) -> str:
+    """MatMulInteger of what is stored, by the scales of both and with a bias."""
     import numpy as np
 
     given = [a, b, a_zero, b_zero]
-    while not given[-1]:
+    while isinstance(given[-1], str) and not given[-1]:
         given.pop()
     total = site.cast(site.emit("MatMulInteger", *given), np.float32)
     made = site.emit("Mul", total, site.emit("Mul", a_scale, b_scale))
-    return site.emit("Add", made, bias) if bias else made
+    return made if isinstance(bias, str) and not bias else site.emit("Add", made, bias)
 
 
 REWRITES = (
