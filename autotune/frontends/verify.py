@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from autotune.errors import ModelError
 from autotune.frontends.base import ImportedModel
 from autotune.frontends.onnx_file import first_line
+from autotune.frontends.roundings import otherwise, stepwise
 from autotune.frontends.sampling import extreme_inputs, first_inputs, random_inputs
 
 if TYPE_CHECKING:
@@ -29,12 +30,6 @@ HALF_TOLERANCE = 2e-2
 
 AMBIGUOUS = 0.25
 """How far ONNX Runtime's ways to compute a quantised model may be apart to be any measure."""
-
-NUDGES = 6
-"""How often a quantised model is computed with other roundings to see what they come to."""
-
-ROUNDED = 1e-2
-"""The share of 8-bit outputs that may be rounded to the number beside the right one."""
 
 PLAUSIBLE = 1e-2
 """How far float64 may be from float32 for both to have computed the same thing."""
@@ -322,7 +317,7 @@ def _rounded(
     two numbers that an output can be.
     """
     steps: Mapping[str, float] = getattr(imported.reference, "steps", {})
-    others = _otherwise(imported, inputs)
+    others = otherwise(imported, inputs)
     if not others:
         return None
     from_other = compare(imported, others[0], actual, scales)
@@ -333,42 +328,12 @@ def _rounded(
         near = min(error, from_other[name][0])
         scale = max(scales.get(name, 0.0), largest(expected[name])) or 1.0
         step = min(AMBIGUOUS, steps.get(name, 0.0) * (1 + tolerance) / scale)
-        allowed = max(tolerance, 2 * apart[name][0], step, _stepwise(expected[name], actual[name]))
+        allowed = max(tolerance, 2 * apart[name][0], step, stepwise(expected[name], actual[name]))
         if apart[name][0] > AMBIGUOUS or near > allowed:
             return None
         found[name] = near, allowed
     worst = max(found, key=lambda name: _excess(found[name]))
     return ImportCheck(*found[worst], "onnxruntime")
-
-
-def _otherwise(imported: ImportedModel, inputs: Arrays) -> list[Arrays]:
-    """What ONNX Runtime makes of a quantised model in integers, and then with other roundings.
-
-    Empty where it does not say.
-    """
-    reference: Any = imported.reference
-    try:
-        others = [reference.in_integers(inputs)]
-    except Exception:  # ONNX Runtime's, which share no root: the doubt stays
-        return []
-    try:
-        others += [reference.nudged(inputs, seed) for seed in range(NUDGES)]
-    except Exception:  # or protobuf's, of a large model
-        return others
-    return others
-
-
-def _stepwise(expected: Any, actual: Any) -> float:
-    """The share of 8-bit numbers that may differ, where none does by more than one."""
-    import numpy as np
-
-    expected, actual = np.asarray(expected), np.asarray(actual)
-    if expected.dtype not in (np.dtype(np.int8), np.dtype(np.uint8)) or not expected.size:
-        return 0.0
-    if expected.shape != actual.shape or expected.dtype != actual.dtype:
-        return 0.0
-    apart = np.abs(expected.astype(np.int32) - actual.astype(np.int32)).max()
-    return max(ROUNDED, 1.0 / expected.size) if apart <= 1 else 0.0
 
 
 def _settle(

@@ -10,6 +10,8 @@ import pytest
 from onnx import helper
 
 from autotune.frontends import import_model, verify_import
+from autotune.frontends.sampling import random_inputs
+from autotune.frontends.verify import Disagreement, check_outputs
 from tests.compiler.contrib import (
     FLOAT,
     INT8,
@@ -197,3 +199,17 @@ def test_it_computes_the_same(tmp_path: Path, name: str) -> None:
     model = import_model(written(tmp_path, nodes, inputs, constants))
     assert model.stage == "simplified"
     assert verify_import(model).error < 1e-2
+
+
+def test_one_number_may_be_a_step_off_and_not_all_of_them(tmp_path: Path) -> None:
+    model = import_model(written(tmp_path, *CASES["add"]))
+    inputs = random_inputs(model.inputs, 0)
+    expected = model.reference(inputs)
+    one, all_of_them, far = ({"y": expected["y"].copy()} for _ in range(3))
+    one["y"].flat[0] += 1
+    all_of_them["y"] += 1
+    far["y"].flat[0] += 2
+    assert check_outputs(model, inputs, expected, one).error > 0
+    for wrong in (all_of_them, far):
+        with pytest.raises(Disagreement):
+            check_outputs(model, inputs, expected, wrong)

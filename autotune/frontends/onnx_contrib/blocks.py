@@ -29,7 +29,7 @@ def product(site: Site) -> Sequence[str]:
     stored = unpacked(site.constant(packed).reshape(rows, -1), bits)
     stored = stored.reshape(rows, blocks, block).astype(np.float32)
     size = site.constant(scales).reshape(rows, blocks, 1).astype(np.float32)
-    middle = np.float32(1 << (bits - 1))
+    middle = np.full((1, 1, 1), 1 << (bits - 1), np.float32)
     if zeros:
         known = site.constant(zeros)
         if known.dtype == np.uint8:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autotune.frontends.onnx_contrib.norms import normalised
 from autotune.frontends.onnx_contrib.quantised import MICROSOFT
 from autotune.frontends.onnx_contrib.scales import real
 from autotune.frontends.onnx_rewrites.base import Rewrite, Site
-
-if TYPE_CHECKING:
-    import numpy as np
 
 TABLES = {0: 2, 1: 4, 8: 3}
 """Inputs that are looked up, and those that they are looked up in."""
@@ -31,14 +28,14 @@ def embedded(site: Site) -> Sequence[str]:
 
 def from_bytes(site: Site) -> Sequence[str]:
     """QEmbedLayerNormalization: the same of tables in 8 bits."""
+    import numpy as np
+
     words, segments, table, places, kinds, scale, shift, mask = (site.input(i) for i in range(8))
 
     def told(place: int) -> tuple[str, str]:
         return site.input(8 + place), site.input(13 + place)
 
-    def known(name: str, place: int) -> np.ndarray:
-        import numpy as np
-
+    def known(name: str, place: int) -> Any:
         size, zero = (site.constant(given).reshape(()) for given in told(place))
         stored = site.constant(name).astype(np.int32) - zero.astype(np.int32)
         return (stored * size).astype(np.float32)
