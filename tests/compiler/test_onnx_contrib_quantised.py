@@ -201,6 +201,12 @@ def test_it_computes_the_same(tmp_path: Path, name: str) -> None:
     assert verify_import(model).error < 1e-2
 
 
+def test_scales_by_channel_before_opset_13(tmp_path: Path) -> None:
+    """Where DequantizeLinear had no axis yet, and QLinearConv had scales by channel."""
+    model = import_model(written(tmp_path, *conv(COLUMNS, pads=[1] * 4), opset=10))
+    assert verify_import(model).error < 1e-2
+
+
 def test_one_number_may_be_a_step_off_and_not_all_of_them(tmp_path: Path) -> None:
     model = import_model(written(tmp_path, *CASES["add"]))
     inputs = random_inputs(model.inputs, 0)
