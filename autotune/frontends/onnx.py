@@ -11,6 +11,7 @@ from autotune.errors import ModelError
 from autotune.frontends.base import Frontend, ImportedModel, TensorSpec, path_of
 from autotune.frontends.onnx_bfloat16 import rounding
 from autotune.frontends.onnx_blame import first_difference
+from autotune.frontends.onnx_contrib.embeddings import TABLES
 from autotune.frontends.onnx_file import (
     declared_shape,
     digest_of_import,
@@ -25,6 +26,9 @@ from autotune.frontends.onnx_weights import bound, mapped, outline, with_inputs
 
 if TYPE_CHECKING:
     from autotune.frontends.base import Arrays
+
+EMBEDDINGS = ("EmbedLayerNormalization", "QEmbedLayerNormalization")
+"""Operators that look words, sentences and places up in ``TABLES``."""
 
 PASS_THROUGH = frozenset(["Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose"])
 
@@ -227,9 +231,14 @@ def index_bounds(proto: Any) -> dict[str, int]:
     for node in proto.graph.node:
         if node.op_type in PASS_THROUGH and node.input[0] in origin:
             origin[node.output[0]] = origin[node.input[0]]
-        if node.op_type != "Gather" or node.input[1] not in origin or node.input[0] not in sizes:
-            continue
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-        name, size = origin[node.input[1]], sizes[node.input[0]][axis]
-        bounds[name] = min(size, bounds.get(name, size))
+        pairs = {"Gather": {1: 0}} | dict.fromkeys(EMBEDDINGS, TABLES)
+        for place, held in pairs.get(node.op_type, {}).items():
+            if max(place, held) >= len(node.input):
+                continue
+            index, table = node.input[place], node.input[held]
+            # The last input of those in 8 bits is a scale, which is none of the model's inputs.
+            if index in origin and table in sizes:
+                size = sizes[table][axis]
+                bounds[origin[index]] = min(size, bounds.get(origin[index], size))
     return bounds

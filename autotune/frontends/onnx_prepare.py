@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autotune.errors import ModelError
+from autotune.frontends.onnx_contrib import lowered, lowers
 from autotune.frontends.onnx_file import first_line, graph_inputs
 from autotune.frontends.onnx_names import original_names
 from autotune.frontends.onnx_relax import is_supported, to_relax, unsupported_operators
@@ -70,12 +71,23 @@ def import_prepared(source: Source, proto: Any, name: str, first: int = 0) -> Pr
             f"{name} goes on after {', '.join(sorted(unusable))}, and how much that returns "
             "depends on the data: cut the model after it"
         )
-    plain, slim_notes = simplified(source)
+    standard: dict[str, int] = {}
+
+    def written() -> Any:
+        made, done, reason = lowered(source())
+        standard.update(done)
+        reasons.extend([reason] if reason else [])
+        return made
+
     try:
+        plain, slim_notes = simplified(written)
+        if standard:
+            listed = ", ".join(sorted(standard))
+            slim_notes = (*slim_notes, f"in operators of the standard: {listed}")
         rewritten(plain, lambda _, rewrite: rewrite.always or bool(rewrite.domain))
     except Refused as error:
         raise ModelError(f"{name} has {error}") from None
-    for stage, candidate, notes, reason in _stages(source, plain, slim_notes, first):
+    for stage, candidate, notes, reason in _stages(written, plain, slim_notes, first):
         reasons += [reason] if reason else []
         missing = unsupported_operators(candidate)
         if missing:
@@ -170,7 +182,7 @@ def stage_of(operator: str, domain: str, opset: int) -> str:
         return ""
     name = qualified(operator, domain)
     rules = [rewrite for rewrite in REWRITES if name in rewrite.names]
-    if is_supported(operator, domain):
+    if is_supported(operator, domain) or lowers(operator, domain):
         return STAGES[0]
     try:
         # The opset is that of ONNX's own operators; of others any version tells as much.

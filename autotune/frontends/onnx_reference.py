@@ -13,8 +13,14 @@ if TYPE_CHECKING:
 
     Outputs = dict[str, Any]
 
-QUANTISED = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"])
-"""Operators around which ONNX Runtime replaces those of floats by its own of integers."""
+QUANTISED = ("quantize", "qlinear", "qgemm", "qattention", "qembed", "integer")
+"""Parts of the names of operators that round, or are of numbers that were.
+
+Around some of them ONNX Runtime replaces operators of floats by its own of integers.
+"""
+
+NUDGE = 2.0**-22
+"""By how much floats are moved to see what rounding them otherwise comes to: two of their steps."""
 
 
 class OnnxReference:
@@ -39,7 +45,9 @@ class OnnxReference:
         self.path = path
         self.threads = threads
         self.engine = ""
-        self.quantised = any(node.op_type in QUANTISED for node in known.graph.node)
+        self.quantised = any(
+            part in node.op_type.lower() for node in known.graph.node for part in QUANTISED
+        )
         self.short = holds_bfloat16(known)
         self.steps = _steps(known)
         """Of the outputs that are stored numbers times a scale, between two of those."""
@@ -88,6 +96,36 @@ class OnnxReference:
         if self.short:
             return _in_float32(rounding(self._model()), self.threads)(inputs)
         return _session(str(self.path), self.threads)(inputs)
+
+    def nudged(self, inputs: Arrays, seed: int) -> Outputs:
+        """What ONNX Runtime makes of a quantised model with its floats, and those given, rounded
+        otherwise.
+
+        Raises its errors, and protobuf's of a model that is too large to be copied.
+        """
+        import numpy as np
+        from onnx import TensorProto, numpy_helper
+
+        from autotune.frontends.onnx_file import tensors_of
+
+        generator = np.random.default_rng(seed)
+
+        def moved(array: Any) -> Any:
+            if array.dtype != np.float32:
+                return array
+            way = generator.choice((1 - NUDGE, 1.0, 1 + NUDGE), array.shape)
+            return (array * way).astype(np.float32)
+
+        model = self._model()
+        # A number just beside a whole one is no power of a negative number.
+        powers = {node.input[1] for node in model.graph.node if node.op_type == "Pow"}
+        for tensor in tensors_of(model.graph):
+            if tensor.data_type == TensorProto.FLOAT and tensor.name not in powers:
+                array = moved(numpy_helper.to_array(tensor))
+                tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        given = {name: moved(np.asarray(array)) for name, array in inputs.items()}
+        run = _session(model.SerializeToString(), self.threads, as_written=self.quantised)
+        return run(given)
 
     def _make(self) -> Callable[[Arrays], Outputs]:
         if self.engine == "onnx.reference":

@@ -21,6 +21,12 @@ ELEMENTWISE = frozenset(
 FOREIGN = frozenset(["Attention"])
 """Operators that TVM's importer knows by name only: its conversion is that of another domain."""
 
+MICROSOFT = frozenset(["GatherND", "GridSample", "Pad", "Range", "Trilu", "Unique"])
+"""Operators of com.microsoft that are the standard's own of the same name.
+
+TVM's conversions of others there leave out inputs and attributes (``onnx_contrib`` has those).
+"""
+
 PRIVATE = "autotune"
 """The domain of what rewrites emit and ONNX has no operator for: RECURRENCE alone."""
 
@@ -35,9 +41,9 @@ def is_supported(operator: str, domain: str) -> bool:
     if domain == PRIVATE:
         return operator == RECURRENCE
     known = set(onnx_frontend._get_convert_map()) | {"If", "Constant", "BitCast"}
-    standard = ("", "ai.onnx")
-    foreign = operator in FOREIGN and domain in standard
-    return operator in known and not foreign and domain in (*standard, "com.microsoft")
+    if domain == "com.microsoft":
+        return operator in known and operator in MICROSOFT
+    return operator in known and operator not in FOREIGN and domain in ("", "ai.onnx")
 
 
 def unsupported_operators(proto: Any) -> Counter[str]:

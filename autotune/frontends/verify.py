@@ -11,6 +11,7 @@ from autotune.dtypes import is_float
 from autotune.errors import ModelError
 from autotune.frontends.base import ImportedModel
 from autotune.frontends.onnx_file import first_line
+from autotune.frontends.roundings import otherwise, stepwise
 from autotune.frontends.sampling import (
     extreme_inputs,
     first_inputs,
@@ -318,23 +319,24 @@ def _rounded(
 
     A sum at the edge of two steps may be rounded either way, and what follows grows from that. So
     ONNX Runtime's own two ways part as well: a quantised model in floats and in integers, one of
-    bfloat16 numbers rounded at its end and after every operator. The import passes if it is
-    no further from either of them than twice as far as they are from each other, or than the step
-    between two numbers that an output can be.
+    bfloat16 numbers rounded at its end and after every operator. And so does what it makes of a
+    quantised model with its floats rounded otherwise. The import passes if it is no further from
+    either of the two ways than twice as far as these are from each other, or than the step between
+    two numbers that an output can be.
     """
     steps: Mapping[str, float] = getattr(imported.reference, "steps", {})
-    try:
-        other = imported.reference.other_way(inputs)  # type: ignore[attr-defined]
-    except Exception:  # ONNX Runtime's, which share no root: the doubt stays
+    others = otherwise(imported, inputs)
+    if not others:
         return None
-    apart = compare(imported, expected, other, scales)
-    from_other = compare(imported, other, actual, scales)
+    from_other = compare(imported, others[0], actual, scales)
+    ways = [compare(imported, expected, other, scales) for other in others]
+    apart = {name: max((way[name] for way in ways), key=_excess) for name in ways[0]}
     found = {}
     for name, (error, tolerance) in compare(imported, expected, actual, scales).items():
         near = min(error, from_other[name][0])
         scale = max(scales.get(name, 0.0), largest(expected[name])) or 1.0
         step = min(AMBIGUOUS, steps.get(name, 0.0) * (1 + tolerance) / scale)
-        allowed = max(tolerance, 2 * apart[name][0], step)
+        allowed = max(tolerance, 2 * apart[name][0], step, stepwise(expected[name], actual[name]))
         if apart[name][0] > AMBIGUOUS or near > allowed:
             return None
         found[name] = near, allowed

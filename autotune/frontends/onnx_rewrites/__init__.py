@@ -7,7 +7,7 @@ cures. ``rewritten`` applies them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from autotune.frontends.onnx_file import first_line
@@ -62,22 +62,31 @@ REWRITES: tuple[Rewrite, ...] = (
 PASSES = 16
 """How deep operators may be nested in what others become."""
 
+FINISHED = "rewritten"
+"""What the names of nodes begin with that are not rewritten any more."""
 
-def rewritten(proto: Any, wanted: Callable[[str, Rewrite], bool]) -> tuple[Any, Counter[str], str]:
+
+def rewritten(
+    proto: Any,
+    wanted: Callable[[str, Rewrite], bool],
+    rules: Sequence[Rewrite] = REWRITES,
+    prefix: str = FINISHED,
+    passes: int = PASSES,
+) -> tuple[Any, Counter[str], str]:
     """``proto`` with operators rewritten; which ones how often; why others were not.
 
     A copy, or ``proto`` itself where none were.
-    ``wanted`` is asked for each operator that there is a rewrite for, as ``qualified`` spells it.
-    Raises ``Refused``.
+    ``wanted`` is asked for each operator that there is a rule for, as ``qualified`` spells it. What
+    takes a node's place is named with ``prefix``. Raises ``Refused``.
     """
     table: dict[str, list[Rewrite]] = {}
-    for rewrite in REWRITES:
+    for rewrite in rules:
         for operator in rewrite.names:
             if wanted(operator, rewrite):
                 table.setdefault(operator, []).append(rewrite)
     made, done, reason = proto, Counter[str](), ""
-    for number in range(PASSES):
-        made, count, reason = _once(made, table, number)
+    for number in range(passes):
+        made, count, reason = _once(made, table, f"{prefix}.{number}")
         done += count
         if not count:
             break
@@ -85,7 +94,7 @@ def rewritten(proto: Any, wanted: Callable[[str, Rewrite], bool]) -> tuple[Any, 
 
 
 def _once(
-    proto: Any, table: dict[str, list[Rewrite]], number: int
+    proto: Any, table: dict[str, list[Rewrite]], prefix: str
 ) -> tuple[Any, Counter[str], str]:
     """``proto`` with every node rewritten whose operator is in ``table``; itself where none is."""
     from onnx import helper
@@ -101,7 +110,7 @@ def _once(
         if not _ours(node, table):
             nodes.append(node)
             continue
-        site = Site(node, facts, f"rewritten.{number}.{index}")
+        site = Site(node, facts, f"{prefix}.{index}")
         made = None
         for rewrite in table[qualified(node.op_type, node.domain)]:
             try:
@@ -138,7 +147,7 @@ def _once(
 
 def _ours(node: Any, table: dict[str, list[Rewrite]]) -> bool:
     # What a rewrite emitted itself is left alone; what it took from a subgraph has a "/".
-    finished = node.name.startswith("rewritten.") and "/" not in node.name
+    finished = node.name.startswith(f"{FINISHED}.") and "/" not in node.name
     return not finished and qualified(node.op_type, node.domain) in table
 
 
