@@ -12,6 +12,9 @@ SPACE = "graph.precision"
 
 FULL, HALF, SPLIT, WHOLE = "float32", "bfloat16", "bfloat16x3", "int8"
 
+HALF_ALONE = f"{HALF} alone"
+"""bfloat16 for a sum whose data others read as it was."""
+
 Mix = Mapping[str, str]
 """The precision of places, by name; the others are in float32."""
 

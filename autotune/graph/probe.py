@@ -18,7 +18,7 @@ from autotune.frontends.base import ImportedModel, TensorSpec
 from search_spaces.graph.expressions import array
 from search_spaces.graph.precision import Rounding, roundings, whole_weights
 from search_spaces.graph.precision import places as places_of
-from search_spaces.graph.products import viewed
+from search_spaces.graph.products import VIEWS, viewed
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
 from search_spaces.precisions import FULL, HALF, WHOLE, Mix
 from search_spaces.task import Target
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
 class Place:
     """A sum of products: the multiplications and additions of one inference, and its source.
 
-    ``source`` names the tensor that its data is, as others may read it, too.
+    ``source`` names the tensor that its data is, of so many ``elements``; it is ``shared`` where
+    others read it that are no such sums.
     """
 
     flops: float
     source: str
+    elements: int
+    shared: bool
 
 
 class Probe:
@@ -52,8 +55,9 @@ class Probe:
         self._sources = {
             name: viewed(graph, graph.value(var).args[0])[0] for name, var in found.items()
         }
+        sums = set(found.values())
         self.places = {
-            name: Place(_flops(graph.value(var)), str(self._sources[name].name))
+            name: _place(graph, graph.value(var), self._sources[name], sums)
             for name, var in found.items()
         }
         self._flags: list[TensorSpec] = []
@@ -106,7 +110,11 @@ class Probe:
 
     def _values(self, mix: Mapping[str, Rounding]) -> dict[str, np.ndarray]:
         """The inputs that say so."""
-        halves = {self.places[name].source for name, one in mix.items() if one.kind == HALF}
+        halves = {
+            self.places[name].source
+            for name, one in mix.items()
+            if one.kind == HALF and not one.alone
+        }
         values: dict[str, np.ndarray] = {}
         for spec in self._flags:
             what, _, name = spec.name.partition(" ")
@@ -167,10 +175,23 @@ def _laid_out(imported: ImportedModel, target: Target) -> Any:
     return module
 
 
-def _flops(call: Any) -> float:
+def _place(graph: Graph, call: Any, source: Any, sums: set[Any]) -> Place:
     shape = [int(v) for v in call.ty.shape.values]
     weights = [int(v) for v in call.args[1].ty.shape.values]
-    return 2.0 * float(np.prod(shape)) * float(np.prod(weights[:-1]))
+    flops = 2.0 * float(np.prod(shape)) * float(np.prod(weights[:-1]))
+    elements = int(np.prod([int(v) for v in source.ty.shape.values]))
+    shared = source in graph.values and not _only_for(graph, source, sums)
+    return Place(flops, str(source.name), elements, shared)
+
+
+def _only_for(graph: Graph, var: Any, sums: set[Any]) -> bool:
+    """Whether only ``sums`` read ``var``, as it is or seen otherwise."""
+    if any(result is var or result.same_as(var) for result in graph.results):
+        return False
+    return all(
+        user in sums or (graph.operator(user) in VIEWS and _only_for(graph, user, sums))
+        for user in graph.users[var]
+    )
 
 
 def _chosen(

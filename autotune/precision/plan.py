@@ -8,26 +8,29 @@ computes any of them (``autotune.graph.probe``).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from autotune.errors import InputError
 from autotune.precision.budget import Budget
 from autotune.precision.samples import Samples
 from autotune.steps import Status, tell
-from search_spaces.precisions import FULL, HALF, SPLIT, WHOLE, Mix, kinds_of
+from search_spaces.precisions import FULL, HALF, HALF_ALONE, SPLIT, WHOLE, Mix, kinds_of
 from search_spaces.task import Target
 
 if TYPE_CHECKING:
     from autotune.frontends.base import Arrays, ImportedModel
-    from autotune.graph.probe import Probe
+    from autotune.graph.probe import Place, Probe
     from autotune.precision.evaluation import Evaluate
 
 ALONE = 2
 """Samples that each place is tried on by itself."""
+
+COPIED = 60
+"""Operations that take about as long as storing a number in float32 beside bfloat16."""
 
 REDONE = 8
 """Places that are tried once more in shorter numbers, after the budget holds."""
@@ -201,7 +204,7 @@ def _after(mix: Mix, steps: Sequence[Step]) -> Mix:
 
 def _steps(probe: Probe, judge: Judge) -> list[Step]:
     """Every step from the shortest numbers to float32, what gains most for its time first."""
-    budget, kinds = _outputs(judge.budget), probe.kinds
+    budget = _outputs(judge.budget)
     samples, right = judge.samples.seen[:ALONE], judge.right[:ALONE]
 
     def squared(mix: Mix) -> float:
@@ -210,13 +213,49 @@ def _steps(probe: Probe, judge: Judge) -> list[Step]:
     floor = squared({})
     found: list[tuple[float, int, Step]] = []
     for name, place in probe.places.items():
-        losses = [max(0.0, squared({name: probe.value(name, kind)}) - floor) for kind in kinds]
-        losses.append(0.0)
-        worth = math.inf
-        for number, kind in enumerate((*kinds[1:], FULL)):
-            gained = max(0.0, losses[number] - losses[number + 1])
-            # A place takes its steps in order: a later one is worth no more than those before.
-            worth = min(worth, gained / place.flops)
-            value = kind if kind == FULL else probe.value(name, kind)
-            found.append((worth, -number, Step(name, value)))
+        ways = [
+            Way(value, cost, max(0.0, squared({name: value}) - floor))
+            for value, cost in _values(probe, name, place)
+        ]
+        exact = Way(FULL, len(probe.kinds) * place.flops + place.elements * COPIED, 0.0)
+        for number, (before, after) in enumerate(pairwise(worthwhile([*ways, exact]))):
+            gained = (before.loss - after.loss) / (after.cost - before.cost)
+            found.append((gained, -number, Step(name, after.value)))
     return [step for _, _, step in sorted(found, key=lambda one: one[:2], reverse=True)]
+
+
+def _values(probe: Probe, name: str, place: Place) -> Iterator[tuple[str, float]]:
+    """What a place may be but float32, the fastest first, and in operations what it costs more."""
+    cost = 0.0
+    for kind in probe.kinds:
+        yield probe.value(name, kind), cost
+        if kind == HALF and place.shared:
+            yield HALF_ALONE, cost + place.elements * COPIED
+        cost += place.flops
+
+
+@dataclass(frozen=True)
+class Way:
+    """A value of a place, what it costs beyond the fastest one, and what is lost by it."""
+
+    value: str
+    cost: float
+    loss: float
+
+
+def worthwhile(ways: Sequence[Way]) -> list[Way]:
+    """Those of ``ways`` from the cheapest to the dearest that gain ever less for their cost.
+
+    What gains less for its cost than a later one does is left out: the lower convex hull.
+    """
+    kept: list[Way] = []
+    for way in sorted({way.cost: way for way in ways}.values(), key=lambda way: way.cost):
+        while len(kept) > 1 and _slope(kept[-2], kept[-1]) <= _slope(kept[-2], way):
+            kept.pop()
+        kept.append(way)
+    return kept
+
+
+def _slope(one: Way, other: Way) -> float:
+    """What is gained from ``one`` to ``other`` for what it costs."""
+    return (one.loss - other.loss) / (other.cost - one.cost)

@@ -5,6 +5,7 @@ value one of
 
 - "float32": as it is,
 - "bfloat16": data and weights rounded to bfloat16, summed up in float32,
+- "bfloat16 alone": the same, while others that read the data (a residual) have it as it was,
 - "bfloat16x3": both split into two such numbers, of whose four products the least is left out,
 - "int8 LOW HIGH": data between LOW and HIGH in steps of 1/255 of that, weights in 255 steps for
   each column.
@@ -30,7 +31,7 @@ from search_spaces.graph.base import GraphSpace
 from search_spaces.graph.expressions import array, dtype_of
 from search_spaces.graph.products import sum_of_products, view_of, viewed
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
-from search_spaces.precisions import FULL, HALF, SPACE, SPLIT, WHOLE
+from search_spaces.precisions import FULL, HALF, HALF_ALONE, SPACE, SPLIT, WHOLE
 from search_spaces.task import Parameters, ParameterValue, Target
 
 if TYPE_CHECKING:
@@ -107,21 +108,30 @@ def _was_short(graph: Graph, expr: Any) -> bool:
 
 @dataclass(frozen=True)
 class Rounding:
-    """One value of a place, ``low`` and ``high`` for whole numbers."""
+    """One value of a place, ``low`` and ``high`` for whole numbers.
+
+    Data in bfloat16 is rounded for everybody unless that is for the place ``alone``.
+    """
 
     kind: str
     low: float = 0.0
     high: float = 0.0
+    alone: bool = False
 
     @staticmethod
     def parse(text: str) -> Rounding:
         """Raises ``ValueError`` for what is no such value."""
+        if text == HALF_ALONE:
+            return Rounding(HALF, alone=True)
         kind, *limits = text.split()
         if kind not in (HALF, SPLIT, WHOLE) or len(limits) != 2 * (kind == WHOLE):
             raise ValueError(f"{text!r} is no precision")
-        return Rounding(kind, *map(float, limits))
+        low, high = map(float, limits or (0, 0))
+        return Rounding(kind, low, high)
 
     def __str__(self) -> str:
+        if self.alone:
+            return HALF_ALONE
         return f"{self.kind} {self.low!r} {self.high!r}" if self.kind == WHOLE else self.kind
 
     @property
@@ -141,7 +151,7 @@ def roundings(
     """The rewrites that compute each of the places ``chosen`` as it says.
 
     What is rounded to bfloat16 is so for everybody who reads it: it is stored in half the bytes.
-    But not where places are to stay ``alone``.
+    But not where places, or all of them, are to stay ``alone``.
     """
     rewrites: dict[Any, Rewrite] = {}
     stored: dict[Any, Any] = {}
@@ -151,7 +161,8 @@ def roundings(
         rewrites[var] = _summed(call, source, views, rounding, stored)
     for var, rounding in () if alone else chosen.items():
         source, _ = viewed(graph, graph.value(var).args[0])
-        if rounding.kind == HALF and source in graph.values and source not in stored:
+        shared = rounding.kind == HALF and not rounding.alone
+        if shared and source in graph.values and source not in stored:
             stored[source] = None
             rewrites[source] = _rounded(graph, source, rewrites.get(source), stored)
     return rewrites
@@ -172,10 +183,9 @@ def _summed(
     """``call`` of data that is ``source`` seen through ``views``, rounded."""
 
     def half(emit: Emit, see: See) -> Any:
-        short = stored.get(source)
-        if short is None:
-            short = emit(relax.op.astype(see(source), HALF))
-        x = relax.op.astype(view_of(emit, short, list(views)), FULL)
+        if stored.get(source) is None:
+            stored[source] = emit(relax.op.astype(see(source), HALF))
+        x = relax.op.astype(view_of(emit, stored[source], list(views)), FULL)
         return _again(call, emit(x), _short(array(call.args[1])))
 
     def split(emit: Emit, see: See) -> Any:

@@ -29,7 +29,7 @@ from search_spaces.cpu.dot import BFLOAT16
 from search_spaces.cpu.dots import BFloat16Space
 from search_spaces.graph.precision import PrecisionSpace, Rounding, places
 from search_spaces.graph.rewriting import Graph
-from search_spaces.precisions import kinds_of
+from search_spaces.precisions import HALF_ALONE, kinds_of
 from search_spaces.registry import default_candidate
 from search_spaces.task import Target, Task
 from tests.compiler.models import Maker, relax_model
@@ -164,9 +164,28 @@ def test_a_probe_computes_what_a_build_does(tmp_path: Path) -> None:
     np.testing.assert_allclose(probe.outputs({}, sample)["y"], full, rtol=1e-4, atol=1e-5)
 
 
+def test_others_may_read_what_was_not_rounded(tmp_path: Path) -> None:
+    """A residual keeps its digits, so less is lost; a probe computes that as a build does."""
+    imported, target = import_model(convolutions(tmp_path / "m.onnx"), {}), native(1)
+    probe = Probe(imported, target, ["bfloat16"])
+    assert [place.shared for place in probe.places.values()] == [False, True, False, False]
+    sample = random_inputs(imported.inputs, 0)
+    full = imported.reference(sample)["y"]
+    lost = []
+    for kind in ("bfloat16", HALF_ALONE):
+        mix = {name: kind for name, place in probe.places.items() if place.shared}
+        module = simplified(imported, target)
+        made = choose(module, target, None, lay_out, PrecisionSpace(mix))
+        found = runnable(fused(imported, target, *made))(sample)["y"]
+        lost.append(np.linalg.norm(found - full))
+        assert np.linalg.norm(probe.outputs(mix, sample)["y"] - found) <= 0.2 * lost[-1]
+    assert 0 < lost[1] < lost[0]
+
+
 def test_values_of_a_place_are_text() -> None:
     one = Rounding.parse("int8 -1.5 6.25")
     assert str(one) == "int8 -1.5 6.25" and one.zero == 49
+    assert str(Rounding.parse(HALF_ALONE)) == HALF_ALONE
     for text in ("int8", "bfloat16 1 2", "float32", "half"):
         with pytest.raises(ValueError):
             Rounding.parse(text)

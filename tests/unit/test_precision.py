@@ -14,6 +14,7 @@ from autotune.frontends.base import TensorSpec
 from autotune.precision.asked import asked
 from autotune.precision.budget import Budget
 from autotune.precision.evaluation import evaluation
+from autotune.precision.plan import Way, worthwhile
 from autotune.precision.samples import read_samples
 from autotune.precision.told import told
 
@@ -153,3 +154,21 @@ def test_what_was_chosen_is_told_in_a_line() -> None:
     assert line.startswith("of 4 sums of products ")
     for part in ("1 in int8", "2 in bfloat16", "1 in float32", "0.0034", "0.01", "held back"):
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("ways", "kept"),
+    [
+        # The dearest one gains the most for its cost: what is between is no step of its own.
+        ([(0, 9), (1, 8), (2, 0)], "ac"),
+        ([(0, 9), (1, 1), (2, 0)], "abc"),
+        # One that loses more than a cheaper one is never worth it.
+        ([(0, 5), (1, 7), (4, 0)], "ac"),
+        # By their cost, in whatever order they are told.
+        ([(0, 9), (3, 0), (1, 2)], "acb"),
+        ([(0, 0), (2, 0)], "ab"),
+    ],
+)
+def test_steps_gain_ever_less_for_their_cost(ways: list[tuple[float, float]], kept: str) -> None:
+    named = [Way(name, *way) for name, way in zip("abc", ways, strict=False)]
+    assert "".join(way.value for way in worthwhile(named)) == kept
