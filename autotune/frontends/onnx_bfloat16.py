@@ -20,8 +20,16 @@ EXACT = frozenset(
 )  # fmt: skip
 """Operators that make bfloat16 numbers of such, whatever they compute in: nothing is to round."""
 
+MONOTONE = frozenset(
+    ["Flatten", "GlobalMaxPool", "MaxPool", "Relu", "Reshape", "Squeeze", "Transpose", "Unsqueeze"]
+)
+"""Those of them that make the same of rounded numbers as is rounded of theirs: it may be done after
+them, where a kernel ends."""
+
 TYPES = frozenset(["to", "dtype", "output_dtype"])
 """Attributes that hold the type of a result."""
+
+CASTS = frozenset(["BitCast", "Cast", "CastLike"])
 
 INNER = frozenset(["stash_type", "softmax_precision"])
 """Attributes that hold the type to compute something in."""
@@ -153,6 +161,7 @@ class _Widened:
         self._names = {name: f"{name}/float32" for name in short & own - held}
         self._read = {name for node in graph.node for name in node.input}
         self._nodes: list[Any] = []
+        self._late = self._rounded_later(graph, own)
         self._weights(graph)
         for value in graph.input:
             if value.name in self._names:
@@ -164,6 +173,22 @@ class _Widened:
         for value in graph.value_info:
             if value.name in short:
                 value.type.tensor_type.elem_type = self._wide
+
+    def _rounded_later(self, graph: Any, own: set[str]) -> set[str]:
+        """The values that only an operator reads which may as well round what it makes of them."""
+        readers: dict[str, list[Any]] = {}
+        for node in graph.node:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+        return {
+            name
+            for node in graph.node
+            if node.op_type not in CASTS
+            for name in node.output
+            if name in self.short - own
+            and [one.op_type in MONOTONE for one in readers.get(name, ())] == [True]
+            and readers[name][0].input[0] == name
+        }
 
     def _weights(self, graph: Any) -> None:
         listed = {value.name: value for value in graph.input}
@@ -195,10 +220,12 @@ class _Widened:
             else:
                 made.input[place] = wide
         casts = made.op_type == "Cast" and node.output[0] in self.short
-        exact = node.op_type in EXACT
+        exact = node.op_type in EXACT and not self._late & {*node.input}
         after = []
         for place, name in enumerate(node.output):
             if name not in self.short:
+                continue
+            if name in self._late:
                 continue
             wide = self._names.get(name, name)
             # An output of the graph is the rounded number itself, and is always made.

@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import tvm
-from tvm import te, tirx, topi
+from tvm import relax, te, tirx, topi
 
 from autotune.graph.narrow import filled, summed
 from search_spaces.cpu.dot import BFLOAT16
@@ -26,6 +26,9 @@ from search_spaces.task import Target
 
 SHORT, WIDE = "bfloat16", "float32"
 
+MOVES = ("concat", *VIEWS)
+"""Operators that make numbers of such, whatever these are."""
+
 
 def halves(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     """``module``, laid out, with sums of bfloat16 numbers computed as such where that pays.
@@ -34,6 +37,7 @@ def halves(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     """
     lanes = BFLOAT16.lanes(target)
     graph = Graph(module)
+    edges = _edges(graph) if lanes else set()
     rewrites: dict[Any, Rewrite] = {}
     for var in graph.values if lanes else ():
         call = sum_of_products(graph, var)
@@ -45,11 +49,13 @@ def halves(module: tvm.IRModule, target: Target) -> tvm.IRModule:
         short = weight.astype(ml_dtypes.bfloat16)
         if np.array_equal(short.astype(np.float32), weight):
             kernel = filled(short.view(np.uint16), BFLOAT16, target)
-            rewrites[var] = _as_halves(call, data, kernel)
+            rewrites[var] = _as_halves(call, data, kernel, data[0] in edges)
     if not rewrites or not _only_stored(graph):
         return module
     for var in graph.values:
         cast = graph.call(var, "astype")
+        if var in edges or (cast is not None and cast.args[0] in edges):
+            continue
         if cast is not None and dtype_of(var) == SHORT:
             rewrites[var] = _cast(cast, rounded, SHORT)
         elif cast is not None and dtype_of(cast.args[0]) == SHORT:
@@ -59,33 +65,48 @@ def halves(module: tvm.IRModule, target: Target) -> tvm.IRModule:
     return rewritten(module, rewrites)
 
 
+def _edges(graph: Graph) -> set[Any]:
+    """The bfloat16 numbers that stay what they are: those that come in and go out, however seen.
+
+    A sum of them gets the bits of what they are as floats.
+    """
+    given = [var for var in graph.users if var not in graph.values]
+    open_ends = [var for var in (*given, *graph.results) if dtype_of(var) == SHORT]
+    found: set[Any] = set()
+    while open_ends:
+        var = open_ends.pop()
+        if var in found or dtype_of(var) != SHORT:
+            continue
+        found.add(var)
+        open_ends += [u for u in graph.users.get(var, ()) if graph.operator(u) in MOVES]
+        if graph.operator(var) in MOVES:
+            value = graph.value(var)
+            read = [f for arg in value.args for f in getattr(arg, "fields", (arg,))]
+            open_ends += [one for one in read if isinstance(one, relax.Var)]
+    return found
+
+
 def _only_parts(graph: Graph, var: Any) -> bool:
     """Whether all that is made of ``var`` is one tensor of several: that is where its kernel ends,
     or that it is seen otherwise."""
     users = graph.users[var]
-    whole = [user for user in users if graph.operator(user) in ("concat", *VIEWS)]
+    whole = [user for user in users if graph.operator(user) in MOVES]
     return bool(whole) and (len(whole) == len(users) or graph.operator(whole[-1]) == "concat")
 
 
 def _only_stored(graph: Graph) -> bool:
     """Whether nothing is done to bfloat16 numbers but that they are made of floats, moved, and made
     floats again: then any 16 bits will do."""
-    if any(dtype_of(expr) == SHORT for expr in (*graph.results, *_inputs(graph))):
-        return False
     for var, value in graph.values.items():
         reads = getattr(value, "args", ())
         tuples = [field for arg in reads for field in getattr(arg, "fields", ())]
         short = dtype_of(var) == SHORT or any(dtype_of(e) == SHORT for e in (*reads, *tuples))
-        if short and graph.operator(var) not in ("astype", "concat", *VIEWS):
+        if short and graph.operator(var) not in ("astype", *MOVES):
             return False
         between = {dtype_of(var), *map(dtype_of, reads)}
         if short and graph.operator(var) == "astype" and between != {SHORT, WIDE}:
             return False
     return True
-
-
-def _inputs(graph: Graph) -> list[Any]:
-    return [var for var in graph.users if var not in graph.values]
 
 
 def _stored(graph: Graph, expr: Any) -> tuple[Any, list[Any]] | None:
@@ -97,11 +118,15 @@ def _stored(graph: Graph, expr: Any) -> tuple[Any, list[Any]] | None:
     return cast.args[0], after
 
 
-def _as_halves(call: Any, data: tuple[Any, list[Any]], kernel: np.ndarray) -> Rewrite:
+def _as_halves(call: Any, data: tuple[Any, list[Any]], kernel: np.ndarray, edge: bool) -> Rewrite:
     columns = int(call.args[1].ty.shape.values[-1])
 
     def rewrite(emit: Emit, see: See) -> Any:
-        x = view_of(emit, see(data[0]), data[1])
+        source = see(data[0])
+        if edge:
+            wide = emit(relax.op.astype(source, WIDE))
+            source = emit(emit.builder.call_te(rounded, wide, primfunc_name_hint=SHORT))
+        x = view_of(emit, source, data[1])
         return summed(emit.builder, call, x, kernel, columns, BFLOAT16)
 
     return rewrite

@@ -12,11 +12,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import autotune
+from autotune.artifact.build import runnable
 from autotune.errors import ModelError
 from autotune.frontends import import_model, verify_import
 from autotune.frontends.onnx_bfloat16 import rounding
 from autotune.frontends.sampling import random_inputs
 from autotune.frontends.verify import naive_build
+from autotune.graph.pipeline import optimise
+from autotune.target import native
+from search_spaces.cpu.dot import BFLOAT16
+from search_spaces.registry import default_candidate
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 SHORT = TensorProto.BFLOAT16
@@ -113,6 +118,26 @@ def test_an_artifact(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", x)  # which forgets what it is of
     again = loaded({"x": np.load(tmp_path / "x.npy")})["y"]
     assert (again == y).all()
+
+
+@pytest.mark.skipif(not BFLOAT16.lanes(native(1)), reason="this CPU has no AVX-512 BF16")
+def test_sums_have_kernels_of_such_numbers(tmp_path: Path) -> None:
+    """Also those of what comes in and of what goes out."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["m"]),
+        node("Relu", ["m"], ["r"]),
+        node("MatMul", ["r", "v"], ["y"]),
+    ]
+    weights = {"w": short(32, 16), "v": short(16, 48)}
+    model = import_model(saved(tmp_path, nodes, weights, (4, 32)))
+    made = optimise(model, native(1))
+    spaces = [default_candidate(task, made.target).space for task in made.tasks]
+    assert sum(space in ("cpu.bfloat16", "cpu.tiles") for space in spaces) == 2
+    x = short(4, 32, scale=1)
+    found = runnable(made)({"x": x})["y"]
+    w, v = (weights[name].astype(np.float64) for name in "wv")
+    middle = np.maximum(x.astype(np.float64) @ w, 0).astype(BF16).astype(np.float64)
+    np.testing.assert_allclose(found.astype(np.float64), middle @ v, rtol=2**-6, atol=2**-6)
 
 
 def test_sums_are_not_those_of_eight_bits(tmp_path: Path) -> None:
