@@ -173,8 +173,7 @@ def compiled(path: Path) -> tuple[FusedModel, Any, Any]:
     return fused, actual, model.reference(inputs)[name]
 
 
-@pytest.mark.parametrize("by_channel", [False, True], ids=["as a whole", "by channel"])
-@pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
+@pytest.mark.parametrize(("activations", "by_channel"), [("QUInt8", True), ("QInt8", False)])
 def test_convolutions_in_the_form_of_operators(
     tmp_path: Path, activations: str, by_channel: bool
 ) -> None:
@@ -205,8 +204,7 @@ def test_both_forms_become_the_same_kernels(tmp_path: Path) -> None:
     assert sum(kernels(operator).values()) <= sum(kernels(pairs).values()) + 3
 
 
-@pytest.mark.parametrize("optimise_it", [False, True], ids=["as written", "optimised"])
-@pytest.mark.parametrize("opset", [13, 17])
+@pytest.mark.parametrize(("opset", "optimise_it"), [(13, False), (17, True)])
 def test_an_encoder_whose_weights_are_quantised(
     tmp_path: Path, opset: int, optimise_it: bool
 ) -> None:

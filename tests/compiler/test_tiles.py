@@ -65,10 +65,11 @@ def sums(path: Path) -> Path:
 KINDS = {"bfloat16": 2e-2, "bfloat16x3": 1e-4, "int8": 0.1}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("write", [sums, transformer])
+@pytest.mark.parametrize(
+    ("write", "kind"), [*((sums, kind) for kind in KINDS), (transformer, "bfloat16")]
+)
 def test_sums_of_tiles_are_what_they_mean(
-    kind: str, write: Any, amx: Counter, tmp_path: Path
+    write: Any, kind: str, amx: Counter, tmp_path: Path
 ) -> None:
     imported, target = import_model(write(tmp_path / "m.onnx"), {}), with_tiles(2)
     made, mix = chosen(imported, target, kind)
@@ -146,7 +147,7 @@ def test_the_kernel_of_the_peak_does_what_is_counted(dot: Dot, amx: Counter) -> 
 
 
 class TestTileSpace(OurSpace):
-    candidates = 3
+    candidates = 2
 
     @pytest.fixture(scope="class")
     @classmethod
