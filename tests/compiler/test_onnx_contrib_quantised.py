@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from autotune.errors import ModelError
 from autotune.frontends import import_model, verify_import
 from autotune.frontends.sampling import random_inputs
 from autotune.frontends.verify import Disagreement, check_outputs
@@ -219,3 +220,11 @@ def test_one_number_may_be_a_step_off_and_not_all_of_them(tmp_path: Path) -> Non
     for wrong in (all_of_them, far):
         with pytest.raises(Disagreement):
             check_outputs(model, inputs, expected, wrong)
+
+
+def test_what_ends_onnx_runtime_is_refused_before(tmp_path: Path) -> None:
+    constants = {"s": np.float32(0.1), "z": np.uint8(3), "t": np.float32(0.2)}
+    leaky = node("QLinearLeakyRelu", ["x", "s", "z", "t"], alpha=0.1)
+    path = written(tmp_path, [leaky], {"x": (UINT8, (4, 4))}, constants)
+    with pytest.raises(ModelError, match="whose result has no zero point"):
+        import_model(path)

@@ -37,6 +37,9 @@ def _sigmoid(site: Site, x: str) -> str:
 
 
 def _leaky_relu(site: Site, x: str) -> str:
+    if not site.input(4):
+        # ONNX Runtime, which it would be compared with, ends the process.
+        raise Unknown("a QLinearLeakyRelu whose result has no zero point")
     return site.emit("LeakyRelu", x, alpha=site.attribute("alpha", 0.01))
 
 
