@@ -11,7 +11,7 @@ from onnx import helper
 
 from autotune.errors import ModelError
 from autotune.frontends import import_model, verify_import
-from tests.compiler.contrib import FLOAT, INT32, node, normal, whole, written
+from tests.compiler.contrib import FLOAT, INT32, agreement, node, normal, whole, written
 
 X3 = (2, 5, 16)
 X4 = (1, 4, 6, 8)
@@ -172,6 +172,18 @@ CASES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_the_standard_has_the_same(tmp_path: Path, name: str) -> None:
+    assert agreement(written(tmp_path, *CASES[name])) < 1e-4
+
+
+COMPILED = (
+    "bias gelu", "conv sum", "gemm", "matmul all turned", "skip with all", "simplified long ago",
+    "embedded at places", "attention past and mask", "heads past forward", "words in 8 bits",
+    "rotary part",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPILED)
 def test_it_computes_the_same(tmp_path: Path, name: str) -> None:
     model = import_model(written(tmp_path, *CASES[name]))
     assert model.stage == "simplified"

@@ -19,6 +19,7 @@ from tests.compiler.contrib import (
     INT32,
     MICROSOFT,
     UINT8,
+    agreement,
     node,
     normal,
     whole,
@@ -195,6 +196,18 @@ CASES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_the_standard_has_the_same(tmp_path: Path, name: str) -> None:
+    nodes, inputs, constants = CASES[name]
+    assert agreement(written(tmp_path, nodes, inputs, constants)) < 1e-2
+
+
+COMPILED = (
+    "add", "average pool", "conv, channels last", "gemm by column", "attention by column",
+    "4 bits with zero points", "dynamic by column", "integers, signed",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPILED)
 def test_it_computes_the_same(tmp_path: Path, name: str) -> None:
     nodes, inputs, constants = CASES[name]
     model = import_model(written(tmp_path, nodes, inputs, constants))
