@@ -2,10 +2,10 @@
 
 Each model is built in float32, with every sum of products in bfloat16, in three products of such
 numbers, and in int8, and as "mixed": the fastest of these for each sum within a budget, which is
-what OpenVINO's own bfloat16 loses on the same samples (or ``--budget``). Beside them run ONNX Runtime and
-OpenVINO in float32 and in shorter numbers, in turns. Errors are relative L2 ones of the worst
-output to ONNX Runtime's float32, on samples that nothing was chosen by. Schedules are defaults, or
-searched for with ``--trials``. What a processor has no instructions for is left out.
+what OpenVINO's own bfloat16 loses on the same samples (or ``--budget``). Beside them run ONNX
+Runtime and OpenVINO in float32 and in shorter numbers, in turns. Errors are relative L2 ones of the
+worst output to ONNX Runtime's float32, on samples that nothing was chosen by. Schedules are
+defaults, or searched for with ``--trials``. What a processor has no instructions for is left out.
 """
 
 from __future__ import annotations
