@@ -56,7 +56,7 @@ def schedule(task: Task, target: Target, candidate: Candidate) -> Scheduled:
         told = {"space": space.name, "version": space.version}
         rewritten = {**told, "parameters": dict(candidate.parameters)}
         text = json.dumps({"rewritten": rewritten, "trace": json.loads(text)})
-    return Scheduled(begun(made.mod), text)
+    return Scheduled(begun(made.mod, text), text)
 
 
 def replay(task: Task, target: Target, trace: str) -> Scheduled:
@@ -80,7 +80,7 @@ def replay(task: Task, target: Target, trace: str) -> Scheduled:
             steps = steps["trace"]
         made = s_tir.Schedule(function, debug_mask=0, error_render_level="fast")
         s_tir.schedule.Trace.apply_json_to_schedule(steps, made)
-    return Scheduled(begun(made.mod), trace)
+    return Scheduled(begun(made.mod, trace), trace)
 
 
 def _installed(name: str, version: int) -> SearchSpace:

@@ -56,7 +56,6 @@ def multiply_adds(target: Target, dtype: str, shape: tuple[int, ...], steps: int
 def dots(target: Target, dot: Dot, shape: tuple[int, ...], steps: int) -> Kernel:
     """A kernel that adds ``steps`` dot products to each element of ``shape``."""
     import tvm
-    from tvm import s_tir
     from tvm.script import tirx as T
 
     threads, chains, lanes = shape
@@ -88,16 +87,13 @@ def dots(target: Target, dot: Dot, shape: tuple[int, ...], steps: int) -> Kernel
                         for v in T.vectorized(lanes):
                             result[at, c, v] = kept[c, v]
 
-    schedule = s_tir.Schedule(tvm.IRModule({"main": main}), debug_mask=0)
-    (loop,) = schedule.get_loops(schedule.get_sblock("thread"))
-    schedule.annotate(loop, IMPORT, dot.function(lanes))
-    return _kernel(schedule.mod, ((left, first), (right, second), (shape, sums)), target)
+    types = ((left, first), (right, second), (shape, sums))
+    return _kernel(tvm.IRModule({"main": main}), types, target, dot.function(lanes))
 
 
 def tile_sums(target: Target, tiles: Tiles, steps: int) -> Kernel:
     """A kernel that adds the product of the same ``tiles`` to the same sums ``steps`` times."""
     import tvm
-    from tvm import s_tir
     from tvm.script import tirx as T
 
     threads, dot = target.threads, tiles.dot
@@ -134,15 +130,23 @@ def tile_sums(target: Target, tiles: Tiles, steps: int) -> Kernel:
                         T.call_extern("int32", store, T.address_of(c[at, 0, 0]), T.int64(4 * width))
                     )
 
-    schedule = s_tir.Schedule(tvm.IRModule({"main": main}), debug_mask=0)
-    (loop,) = schedule.get_loops(schedule.get_sblock("thread"))
-    schedule.annotate(loop, IMPORT, tiles.functions)
-    return _kernel(schedule.mod, ((left, first), (right, second), (result, sums)), target)
+    types = ((left, first), (right, second), (result, sums))
+    return _kernel(tvm.IRModule({"main": main}), types, target, tiles.functions)
 
 
-def _kernel(module: Any, types: Sequence[tuple[tuple[int, ...], str]], target: Target) -> Kernel:
-    """A kernel that takes tensors of ``types`` and writes the last."""
+def _kernel(
+    module: Any, types: Sequence[tuple[tuple[int, ...], str]], target: Target, calls: str = ""
+) -> Kernel:
+    """A kernel that takes tensors of ``types`` and writes the last; ``calls`` is what it imports of
+    functions in LLVM's language."""
+    from tvm import s_tir
+
     from autotune.measure.kernel import build_kernel
 
+    if calls:
+        schedule = s_tir.Schedule(module, debug_mask=0)
+        (loop,) = schedule.get_loops(schedule.get_sblock("thread"))
+        schedule.annotate(loop, IMPORT, calls)
+        module = schedule.mod
     arguments = tuple(TensorType(shape, dtype) for shape, dtype in types)
     return build_kernel(module, Workload("", "", "", arguments), target)

@@ -198,6 +198,12 @@ class DotSchedule(TiledSchedule):
 
 def _places(task: Task, nest: Tiled) -> list[str]:
     """Where data may be padded: not where it is read, since an instruction has no conditions."""
+    places = copied(task, nest)
+    return places if task.workload.blocks[nest.padding or 0].ops else [*places, "inline"]
+
+
+def copied(task: Task, nest: Tiled) -> list[str]:
+    """Where padded data may be copied to: for a chunk, or all of it where there are loops to share
+    among threads."""
     block = task.workload.blocks[nest.padding or 0]
-    places = ["band", "whole"] if len(block.axes) > 2 else ["band"]
-    return places if block.ops else [*places, "inline"]
+    return ["band", "whole"] if len(block.axes) > 2 else ["band"]

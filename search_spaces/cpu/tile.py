@@ -3,7 +3,7 @@
 A tile has up to 16 rows of 64 bytes. One instruction adds the product of two to a third, whose
 numbers have 32 bits. There are eight tiles, and they stay where they are over a whole reduction,
 like registers: so a kernel says by their numbers which it means, what shapes they have before it
-begins (``Tiles.begin``), and that its results are wanted in memory when it is done.
+begins (``Tiles.functions``), and that its results are wanted in memory when it is done.
 
 Linux gives a process the room for tiles when it asks. The code asks by itself, once.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search_spaces.cpu.dot import BFLOAT16, INTEGER, Dot
+from search_spaces.cpu.dot import BFLOAT16, DOTS, INTEGER, Dot
 from search_spaces.task import Target
 
 ROWS, COLUMNS, COUNT = 16, 16, 8
@@ -35,7 +35,7 @@ _ASK, _PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 def tiled_dot(name: str, target: Target) -> Dot | None:
     """The sum that a block called ``name`` is, where ``target`` adds up whole tiles of it."""
-    dot = next((d for d in (INTEGER, BFLOAT16) if name.startswith(f"{d.kind}_")), None)
+    dot = next((d for d in DOTS.values() if name.startswith(f"{d.kind}_")), None)
     return dot if dot is not None and has_tiles(dot, target) else None
 
 
@@ -67,10 +67,16 @@ class Tiles:
     across: int
     stride: int = 1
 
+    @staticmethod
+    def of(dot: Dot, rows: int, across: int, stride: int = 1) -> Tiles:
+        """Those of ``rows`` altogether, shared out evenly; they do not fit where that cannot be."""
+        down = -(-rows // ROWS)
+        return Tiles(dot.kind, 0 if rows % down else rows // down, down, across, stride)
+
     @property
     def dot(self) -> Dot:
         """The kind of sum."""
-        return {d.kind: d for d in (INTEGER, BFLOAT16)}[self.kind]
+        return DOTS[self.kind]
 
     @property
     def fits(self) -> bool:
@@ -98,8 +104,8 @@ class Tiles:
     @property
     def intrinsics(self) -> tuple[str, str, str]:
         """What TVM calls the steps: fill with zeros, add products, store."""
-        names = (f"{self.name}_zero", f"{self.name}_add_{self.stride}", f"{self.name}_store")
-        return tuple(name.replace("autotune_", "autotune.", 1) for name in names)  # type: ignore[return-value]
+        name = self.name.replace("autotune_", "autotune.", 1)
+        return f"{name}_zero", f"{name}_add_{self.stride}", f"{name}_store"
 
     @property
     def functions(self) -> str:

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="valid-type,index,attr-defined,untyped-decorator"
-"""What the steps of a sum on tiles mean, for TVM to find them in a schedule.
+"""What the steps of a sum on tiles mean, for TVM to find them in a schedule, and what they call.
 
 Where there is one tile across it has no loop: TVM drops loops of one turn.
 """
@@ -7,6 +7,7 @@ Where there is one tile across it has no loop: TVM drops loops of one turn.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -30,11 +31,19 @@ def register(tiles: Tiles) -> None:
         TensorIntrin.register(name, meaning, code, override=True)
 
 
+def _turns(tiles: Tiles) -> tuple[tuple[int, ...], str, Callable[[Sequence[Any]], Any]]:
+    """Extents and kinds of the loops over the sums, and the index of a sum from their variables."""
+    several = tiles.across > 1
+    turns = (tiles.rows, *[tiles.across] * several, COLUMNS)
+    return turns, "S" * len(turns), lambda at: (at[0], at[1] if several else 0, at[-1])
+
+
 def _zero(tiles: Tiles) -> tuple[Any, Any]:
     """C[r, v, l] = 0."""
     from tvm.script import tirx as T
 
     rows, across, sums = tiles.rows, tiles.across, tiles.dot.types[2]
+    turns, kinds, place = _turns(tiles)
     c_type = T.Buffer((rows, across, COLUMNS), sums, offset_factor=1, scope="local")
     called, nothing = f"{tiles.name}_zero", T.Cast(sums, 0)
 
@@ -43,20 +52,10 @@ def _zero(tiles: Tiles) -> tuple[Any, Any]:
         with T.sblock("root"):
             T.reads()
             T.writes(C[0:rows, 0:across, 0:COLUMNS])
-            for r, v, i in T.grid(rows, across, COLUMNS):
+            for loops in T.grid(*turns):
                 with T.sblock("zero"):
-                    vr, vv, vi = T.axis.remap("SSS", [r, v, i])
-                    C[vr, vv, vi] = nothing
-
-    @T.prim_func(s_tir=True)
-    def meaning_alone(C: c_type) -> None:
-        with T.sblock("root"):
-            T.reads()
-            T.writes(C[0:rows, 0:1, 0:COLUMNS])
-            for r, i in T.grid(rows, COLUMNS):
-                with T.sblock("zero"):
-                    vr, vi = T.axis.remap("SS", [r, i])
-                    C[vr, 0, vi] = nothing
+                    at = T.meta_var(place(T.axis.remap(kinds, loops)))
+                    C[at] = nothing
 
     @T.prim_func(s_tir=True)
     def code(C: c_type) -> None:
@@ -65,7 +64,7 @@ def _zero(tiles: Tiles) -> tuple[Any, Any]:
             T.writes(C[0:rows, 0:across, 0:COLUMNS])
             T.evaluate(T.call_extern("int32", called))
 
-    return meaning_alone if across == 1 else meaning, code
+    return meaning, code
 
 
 def _add(tiles: Tiles) -> tuple[Any, Any]:
@@ -76,6 +75,7 @@ def _add(tiles: Tiles) -> tuple[Any, Any]:
     rows, across, stride, depth = tiles.rows, tiles.across, tiles.stride, depth_of(dot)
     span, width, each, wide = (rows - 1) * stride + 1, across * COLUMNS, dot.depth, dot.widen
     one, other, sums = dot.types
+    turns, kinds, place = _turns(tiles)
     size = 4 // each
     called = f"{tiles.name}_add"
 
@@ -87,26 +87,12 @@ def _add(tiles: Tiles) -> tuple[Any, Any]:
         with T.sblock("root"):
             T.reads(C[0:rows, 0:across, 0:COLUMNS], A[0:span, 0:depth], B[0:ROWS, 0:width, 0:each])
             T.writes(C[0:rows, 0:across, 0:COLUMNS])
-            for r, v, i, k in T.grid(rows, across, COLUMNS, depth):
+            for loops in T.grid(*turns, depth):
                 with T.sblock("update"):
-                    vr, vv, vi, vk = T.axis.remap("SSSR", [r, v, i, k])
-                    C[vr, vv, vi] = C[vr, vv, vi] + wide(A[vr * stride, vk]) * wide(
-                        B[vk // each, vv * COLUMNS + vi, vk % each]
-                    )
-
-    @T.prim_func(s_tir=True)
-    def meaning_alone(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (span, depth), one, offset_factor=1)
-        B = T.match_buffer(b, (ROWS, width, each), other, offset_factor=1)
-        C = T.match_buffer(c, (rows, 1, COLUMNS), sums, offset_factor=1, scope="local")
-        with T.sblock("root"):
-            T.reads(C[0:rows, 0:1, 0:COLUMNS], A[0:span, 0:depth], B[0:ROWS, 0:width, 0:each])
-            T.writes(C[0:rows, 0:1, 0:COLUMNS])
-            for r, i, k in T.grid(rows, COLUMNS, depth):
-                with T.sblock("update"):
-                    vr, vi, vk = T.axis.remap("SSR", [r, i, k])
-                    C[vr, 0, vi] = C[vr, 0, vi] + wide(A[vr * stride, vk]) * wide(
-                        B[vk // each, vi, vk % each]
+                    axes = T.meta_var(T.axis.remap(kinds + "R", loops))
+                    at, k = T.meta_var(place(axes[:-1])), T.meta_var(axes[-1])
+                    C[at] = C[at] + wide(A[at[0] * stride, k]) * wide(
+                        B[k // each, at[1] * COLUMNS + at[2], k % each]
                     )
 
     @T.prim_func(s_tir=True)
@@ -131,7 +117,7 @@ def _add(tiles: Tiles) -> tuple[Any, Any]:
                 )
             )
 
-    return meaning_alone if across == 1 else meaning, code
+    return meaning, code
 
 
 def _store(tiles: Tiles) -> tuple[Any, Any]:
@@ -139,6 +125,7 @@ def _store(tiles: Tiles) -> tuple[Any, Any]:
     from tvm.script import tirx as T
 
     rows, across, sums = tiles.rows, tiles.across, tiles.dot.types[2]
+    turns, kinds, place = _turns(tiles)
     called = f"{tiles.name}_store"
 
     @T.prim_func(s_tir=True)
@@ -148,22 +135,10 @@ def _store(tiles: Tiles) -> tuple[Any, Any]:
         with T.sblock("root"):
             T.reads(C[0:rows, 0:across, 0:COLUMNS])
             T.writes(D[0:rows, 0:across, 0:COLUMNS])
-            for r, v, i in T.grid(rows, across, COLUMNS):
+            for loops in T.grid(*turns):
                 with T.sblock("store"):
-                    vr, vv, vi = T.axis.remap("SSS", [r, v, i])
-                    D[vr, vv, vi] = C[vr, vv, vi]
-
-    @T.prim_func(s_tir=True)
-    def meaning_alone(c: T.handle, d: T.handle) -> None:
-        C = T.match_buffer(c, (rows, 1, COLUMNS), sums, offset_factor=1, scope="local")
-        D = T.match_buffer(d, (rows, 1, COLUMNS), sums, offset_factor=1)
-        with T.sblock("root"):
-            T.reads(C[0:rows, 0:1, 0:COLUMNS])
-            T.writes(D[0:rows, 0:1, 0:COLUMNS])
-            for r, i in T.grid(rows, COLUMNS):
-                with T.sblock("store"):
-                    vr, vi = T.axis.remap("SS", [r, i])
-                    D[vr, 0, vi] = C[vr, 0, vi]
+                    at = T.meta_var(place(T.axis.remap(kinds, loops)))
+                    D[at] = C[at]
 
     @T.prim_func(s_tir=True)
     def code(c: T.handle, d: T.handle) -> None:
@@ -184,4 +159,4 @@ def _store(tiles: Tiles) -> tuple[Any, Any]:
                 )
             )
 
-    return meaning_alone if across == 1 else meaning, code
+    return meaning, code

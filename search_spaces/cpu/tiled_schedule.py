@@ -24,7 +24,11 @@ class TiledSchedule:
         self.rows = int(parameters["rows"])
         self.vectors = int(parameters["vectors"])
         self.width = self.vectors * self.lanes
-        self.whole = nest.cropped
+
+    @property
+    def whole(self) -> bool:
+        """Whether the anchor computes whole vectors, whatever is read of the last."""
+        return self.nest.cropped
 
     def run(self) -> None:
         sch, nest = self.sch, self.nest

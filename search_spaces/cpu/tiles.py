@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import InvalidParameters, SearchSpace
 from search_spaces.cpu.dot import Dot
+from search_spaces.cpu.dots import copied
 from search_spaces.cpu.registers import divisors
 from search_spaces.cpu.structure import Tiled, tiled
 from search_spaces.cpu.tile import COLUMNS, COUNT, ROWS, Tiles, depth_of, tiled_dot
@@ -47,17 +48,16 @@ class TileSpace(SearchSpace):
             nest.packed is not None
             and nest.columns % COLUMNS == 0
             and nest.block.axes[nest.reduced[-1]].extent % depth_of(dot) == 0
-            and max(_rows(nest), default=0) >= LEAST_ROWS
-            and (nest.padding is None or len(task.workload.blocks[nest.padding].axes) > 1)
+            and max(_rows(nest, dot), default=0) >= LEAST_ROWS
         )
 
     def parameters(self, task: Task, target: Target) -> dict[str, BaseDistribution]:
         from optuna.distributions import CategoricalDistribution
 
-        nest, _ = self._nest(task, target)
+        nest, dot = self._nest(task, target)
         across = divisors(nest.columns // COLUMNS, COUNT // 2 - 1)
         found: dict[str, BaseDistribution] = {
-            "rows": CategoricalDistribution(_rows(nest)),
+            "rows": CategoricalDistribution(_rows(nest, dot)),
             "vectors": CategoricalDistribution(across),
             "row_tiles": CategoricalDistribution(divisors(nest.rows, MAX_BAND)),
             "column_tiles": CategoricalDistribution(divisors(nest.columns // COLUMNS, MAX_BAND)),
@@ -69,7 +69,7 @@ class TileSpace(SearchSpace):
             extent = nest.block.axes[nest.outer[-1]].extent
             found["band"] = CategoricalDistribution(divisors(extent, MAX_BAND))
         if nest.padding is not None:
-            found["padding"] = CategoricalDistribution(["band", "whole"])
+            found["padding"] = CategoricalDistribution(copied(task, nest))
         return found
 
     def default(self, task: Task, target: Target) -> dict[str, ParameterValue]:
@@ -77,9 +77,9 @@ class TileSpace(SearchSpace):
         rows, vectors = min(
             (
                 (rows, vectors)
-                for rows in _rows(nest)
+                for rows in _rows(nest, dot)
                 for vectors in divisors(nest.columns // COLUMNS, COUNT // 2 - 1)
-                if _tiles(nest, dot, rows, vectors).fits
+                if Tiles.of(dot, rows, vectors).fits
             ),
             key=lambda tile: (_cycles(nest, dot, *tile), -tile[0] * tile[1]),
         )
@@ -116,13 +116,13 @@ class TileSpace(SearchSpace):
         if nest.outer:
             chosen["band"] = band
         if nest.padding is not None:
-            chosen["padding"] = "band" if columns == across else "whole"
+            chosen["padding"] = "band" if columns == across else copied(task, nest)[-1]
         return chosen
 
     def features(self, task: Task, target: Target, parameters: Parameters) -> dict[str, float]:
         nest, dot = self._nest(task, target)
         p = parameters
-        tiles = self._check(nest, dot, p)
+        tiles = self._check(task, nest, dot, p)
         width = tiles.across * COLUMNS
         down, across = nest.rows // tiles.rows, nest.columns // width
         chunk_r, chunk_c = int(p["row_tiles"]), int(p["column_tiles"])
@@ -151,8 +151,10 @@ class TileSpace(SearchSpace):
 
     def apply(self, schedule: Any, task: Task, target: Target, parameters: Parameters) -> None:
         nest, dot = self._nest(task, target)
-        tiles = self._check(nest, dot, parameters)
-        TileSchedule(schedule, task, nest, target, parameters, tiles).run()
+        self._check(task, nest, dot, parameters)
+        # The sums of a chunk are all done before what follows walks it.
+        chosen = {**parameters, "epilogue": "chunk"}
+        TileSchedule(schedule, task, nest, target, chosen, dot).run()
 
     def _nest(self, task: Task, target: Target) -> tuple[Tiled, Dot]:
         found = _found(task, target)
@@ -160,11 +162,11 @@ class TileSpace(SearchSpace):
             raise InvalidParameters(f"{task.workload.name} is no sum of tiles here")
         return found
 
-    def _check(self, nest: Tiled, dot: Dot, p: Parameters) -> Tiles:
+    def _check(self, task: Task, nest: Tiled, dot: Dot, p: Parameters) -> Tiles:
         rows, vectors = int(p["rows"]), int(p["vectors"])
-        if rows not in _rows(nest) or nest.columns % (vectors * COLUMNS):
+        if rows not in _rows(nest, dot) or nest.columns % (vectors * COLUMNS):
             raise InvalidParameters("the tiles do not divide the rows or the columns")
-        tiles = _tiles(nest, dot, rows, vectors)
+        tiles = Tiles.of(dot, rows, vectors)
         if not tiles.fits:
             raise InvalidParameters(f"{tiles.down} x {vectors} tiles of sums leave no room")
         if nest.rows // rows % int(p["row_tiles"]):
@@ -174,6 +176,8 @@ class TileSpace(SearchSpace):
             raise InvalidParameters("column_tiles leaves a tail")
         if nest.cropped and across != int(p["column_tiles"]):
             raise InvalidParameters("columns that nobody reads have no chunk of their own")
+        if nest.padding is not None and p["padding"] not in copied(task, nest):
+            raise InvalidParameters("padding has too few loops to be shared among threads")
         return tiles
 
 
@@ -187,22 +191,9 @@ def _found(task: Task, target: Target) -> tuple[Tiled, Dot] | None:
     return replace(nest, tile=(last,), outer=(*nest.outer, *merged)), dot
 
 
-def _rows(nest: Tiled) -> list[int]:
+def _rows(nest: Tiled, dot: Dot) -> list[int]:
     """How many rows may be kept: those of one tile, or of two or three of the same height."""
-    heights = divisors(nest.rows, ROWS)
-    several = {rows for rows in divisors(nest.rows, 3 * ROWS) if _height(rows)}
-    return sorted({*heights, *several} - {1})
-
-
-def _height(rows: int) -> int:
-    """Rows of each tile; 0 where they cannot be shared out evenly."""
-    down = ceil(rows / ROWS)
-    return rows // down if rows % down == 0 else 0
-
-
-def _tiles(nest: Tiled, dot: Dot, rows: int, vectors: int) -> Tiles:
-    height = _height(rows)
-    return Tiles(dot.kind, height, rows // height, vectors)
+    return [r for r in divisors(nest.rows, 3 * ROWS) if r > 1 and Tiles.of(dot, r, 1).fits]
 
 
 def _cycles(nest: Tiled, dot: Dot, rows: int, vectors: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -13,32 +12,20 @@ from search_spaces.cpu.loops import cut_tails
 from search_spaces.cpu.structure import Tiled, stored_vector
 from search_spaces.cpu.tile import BEGIN, Tiles, depth_of
 from search_spaces.cpu.tile_steps import register
-from search_spaces.task import Parameters, Target, Task
 
 
 class TileSchedule(DotSchedule):
     """The steps of ``cpu.tiled`` with a chunk for the sums, and tiles in place of registers."""
 
+    whole = True
+    tiles: Tiles
+    _stored: Any
     _steps: tuple[Any, Any, Any]
-
-    def __init__(
-        self,
-        schedule: Any,
-        task: Task,
-        nest: Tiled,
-        target: Target,
-        parameters: Parameters,
-        tiles: Tiles,
-    ) -> None:
-        chosen = {**parameters, "epilogue": "chunk"}
-        super().__init__(schedule, task, nest, target, chosen, tiles.dot)
-        self.tiles = tiles
-        self.whole = True
 
     def run(self) -> None:
         blocks = self.sch.get_child_blocks(self.sch.get_sblock("root"))
         stride = _stride(self.sch.get(blocks[self.nest.anchor]), self.nest)
-        self.tiles = replace(self.tiles, stride=stride)
+        self.tiles = Tiles.of(self.dot, self.rows, self.vectors, stride)
         super().run()
 
     def _layout(self, head: list[Any], column: Any, rest: list[Any], last: int) -> list[Any]:

@@ -9,28 +9,15 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from autotune.frontends.onnx_contrib import lowered
+from tests.compiler.onnx_written import Shape, made_of
 
 FLOAT, INT32, INT8, UINT8 = (
     TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT8, TensorProto.UINT8,
 )  # fmt: skip
 MICROSOFT = "com.microsoft"
-Shape = tuple[int, ...]
-
-
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-def normal(*shape: int, scale: float = 0.5) -> Any:
-    return (rng().standard_normal(shape) * scale).astype(np.float32)
-
-
-def whole(dtype: Any, *shape: int) -> Any:
-    limits = np.iinfo(dtype)
-    return rng().integers(limits.min, limits.max + 1, shape).astype(dtype)
 
 
 def node(operator: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> Any:
@@ -48,16 +35,10 @@ def written(
     outputs: Sequence[str] = ("y",),
     opset: int = 17,
 ) -> Path:
-    graph = helper.make_graph(
-        list(nodes),
-        "made",
-        [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in inputs.items()],
-        [onnx.ValueInfoProto(name=name) for name in outputs],
-        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
-    )
-    sets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
+    opsets = {"": opset, MICROSOFT: 1}
+    proto = made_of(nodes, inputs, constants, outputs, opsets, ir_version=9)
     path = folder / "made.onnx"
-    path.write_bytes(helper.make_model(graph, opset_imports=sets, ir_version=9).SerializeToString())
+    path.write_bytes(proto.SerializeToString())
     return path
 
 

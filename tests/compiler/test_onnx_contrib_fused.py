@@ -11,7 +11,8 @@ from onnx import helper
 
 from autotune.errors import ModelError
 from autotune.frontends import import_model, verify_import
-from tests.compiler.contrib import FLOAT, INT32, agreement, node, normal, whole, written
+from tests.compiler.contrib import FLOAT, INT32, agreement, node, written
+from tests.compiler.onnx_written import normal, whole
 
 X3 = (2, 5, 16)
 X4 = (1, 4, 6, 8)

@@ -13,18 +13,8 @@ from autotune.errors import ModelError
 from autotune.frontends import import_model, verify_import
 from autotune.frontends.sampling import random_inputs
 from autotune.frontends.verify import Disagreement, check_outputs
-from tests.compiler.contrib import (
-    FLOAT,
-    INT8,
-    INT32,
-    MICROSOFT,
-    UINT8,
-    agreement,
-    node,
-    normal,
-    whole,
-    written,
-)
+from tests.compiler.contrib import FLOAT, INT8, INT32, MICROSOFT, UINT8, agreement, node, written
+from tests.compiler.onnx_written import normal, whole
 
 X4 = (1, 4, 6, 8)
 TOLD = {"xs": np.float32(0.031), "xz": np.uint8(120), "ys": np.float32(0.043), "yz": np.uint8(99)}

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from autotune.errors import ModelError
 from autotune.frontends import ImportedModel, import_model, verify_import
 from autotune.frontends.onnx_rewrites import REWRITES
 from autotune.frontends.verify import naive_build
+from tests.compiler.onnx_written import Shape, made_of, normal, whole
 
 FLOAT, DOUBLE, INT64, INT8, UINT8, INT32 = (
     TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64, TensorProto.INT8, TensorProto.UINT8,
@@ -22,20 +23,6 @@ FLOAT, DOUBLE, INT64, INT8, UINT8, INT32 = (
 )  # fmt: skip
 DTYPES = {FLOAT: np.float32, INT64: np.int64, INT8: np.int8, UINT8: np.uint8}
 node = helper.make_node
-Shape = tuple[int, ...]
-
-
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-def normal(*shape: int) -> Any:
-    return (rng().standard_normal(shape) * 0.5).astype(np.float32)
-
-
-def bytes_(dtype: Any, *shape: int) -> Any:
-    limits = np.iinfo(dtype)
-    return rng().integers(limits.min, limits.max + 1, shape).astype(dtype)
 
 
 def written(
@@ -46,15 +33,8 @@ def written(
     outputs: Sequence[str],
     opset: int,
 ) -> Path:
-    graph = helper.make_graph(
-        list(nodes),
-        "made",
-        [helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in inputs.items()],
-        [onnx.ValueInfoProto(name=name) for name in outputs],
-        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
-    )
     proto = onnx.shape_inference.infer_shapes(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+        made_of(nodes, inputs, constants, outputs, {"": opset}, ir_version=10)
     )
     path = folder / "made.onnx"
     path.write_bytes(proto.SerializeToString())
@@ -162,15 +142,15 @@ CASES: dict[str, Any] = {
     "dynamic": ([node("DynamicQuantizeLinear", ["x"], ["y", "s", "z"])],
                 {"x": (FLOAT, (2, 3))}, {}, ["y", "s", "z"]),
     "matmul of integers": (*unary("MatMulInteger", (2, 4), "w", "xz", kind=UINT8),
-                           {**Q, "w": bytes_(np.int8, 4, 3)}),
+                           {**Q, "w": whole(np.int8, 4, 3)}),
     "conv of integers": (*unary("ConvInteger", X4, "w", "xz", kind=UINT8, pads=[1] * 4),
-                         {**Q, "w": bytes_(np.uint8, 3, 2, 3, 3)}),
+                         {**Q, "w": whole(np.uint8, 3, 2, 3, 3)}),
     "qlinear matmul": (
         *unary("QLinearMatMul", (2, 4), "xs", "xz", "w", "ws", "wz", "ys", "yz", kind=UINT8),
-        {**Q, "w": bytes_(np.uint8, 4, 3), "ws": np.float32(0.02), "wz": np.uint8(100)}),
+        {**Q, "w": whole(np.uint8, 4, 3), "ws": np.float32(0.02), "wz": np.uint8(100)}),
     "qlinear conv": (
         *unary("QLinearConv", X4, "xs", "xz", "w", "ws", "wz", "ys", "yz", "b", kind=UINT8),
-        {**Q, "w": bytes_(np.int8, 3, 2, 3, 3) // 4, "ws": np.array([0.02, 0.1, 0.05], np.float32),
+        {**Q, "w": whole(np.int8, 3, 2, 3, 3) // 4, "ws": np.array([0.02, 0.1, 0.05], np.float32),
          "wz": np.zeros(3, np.int8), "b": np.array([100, -200, 0], np.int32)}),
     "dft": (*unary("DFT", (1, 7, 1), "", "a", onesided=1), {"a": np.array(1, np.int64)}, ["y"], 20),
     "dft inverse": (*unary("DFT", (1, 6, 2), "", "a", inverse=1), {"a": np.array(1, np.int64)},
