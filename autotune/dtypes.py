@@ -11,6 +11,9 @@ import numpy as np
 
 SHORT = "bfloat16"
 
+EXACT = 2**24
+"""Whole numbers up to here, and their sums up to here, are floats of 32 bits without rounding."""
+
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The numpy dtype of TVM's or ONNX's ``name``."""

@@ -42,12 +42,13 @@ def holds_bfloat16(proto: Any) -> bool:
     from autotune.frontends.onnx_file import tensors_of
 
     code = TensorProto.BFLOAT16
-    nodes = [*proto.graph.node, *(node for one in proto.functions for node in one.node)]
+    own = [node for one in proto.functions for node in one.node]
+    nodes = [*proto.graph.node, *own]
     casts = (a.i for node in nodes for a in node.attribute if a.name in TYPES)
     values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
     declared = (value.type.tensor_type.elem_type for value in values)
     held = (tensor.data_type for tensor in tensors_of(proto.graph))
-    inner = (a.t.data_type for node in nodes for a in node.attribute if a.HasField("t"))
+    inner = (a.t.data_type for node in own for a in node.attribute if a.HasField("t"))
     return any(code in codes for codes in (casts, declared, held, inner))
 
 

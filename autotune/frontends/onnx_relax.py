@@ -21,7 +21,7 @@ ELEMENTWISE = frozenset(
 FOREIGN = frozenset(["Attention"])
 """Operators that TVM's importer knows by name only: its conversion is that of another domain."""
 
-MICROSOFT = frozenset(["GatherND", "GridSample", "Pad", "Range", "Trilu", "Unique"])
+SAME_IN_MICROSOFT = frozenset(["GatherND", "GridSample", "Pad", "Range", "Trilu", "Unique"])
 """Operators of com.microsoft that are the standard's own of the same name.
 
 TVM's conversions of others there leave out inputs and attributes (``onnx_contrib`` has those).
@@ -42,7 +42,7 @@ def is_supported(operator: str, domain: str) -> bool:
         return operator == RECURRENCE
     known = set(onnx_frontend._get_convert_map()) | {"If", "Constant", "BitCast"}
     if domain == "com.microsoft":
-        return operator in known and operator in MICROSOFT
+        return operator in known and operator in SAME_IN_MICROSOFT
     return operator in known and operator not in FOREIGN and domain in ("", "ai.onnx")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from autotune.dtypes import EXACT
 from autotune.graph.narrow import filled, summed
 from search_spaces.cpu.dot import INTEGER
 from search_spaces.graph.expressions import array, dtype_of, is_constant
@@ -23,9 +24,6 @@ from search_spaces.graph.grouping import apart
 from search_spaces.graph.products import dense
 from search_spaces.graph.rewriting import Emit, Graph, Rewrite, See, rewritten
 from search_spaces.task import Target
-
-EXACT = 2**24
-"""Whole numbers up to here, and their sums up to here, are floats without rounding."""
 
 FLOATS = ("float32", "float64")
 

@@ -50,8 +50,7 @@ def conv(site: Site) -> Sequence[str]:
 
 
 def gemm(site: Site) -> Sequence[str]:
-    names = ("alpha", "beta", "transA", "transB")
-    options = {name: site.attribute(name) for name in names if site.attribute(name) is not None}
+    options = site.attributes("alpha", "beta", "transA", "transB")
     given = [name for name in site.node.input if name]
     return [_activated(site, site.emit("Gemm", *given, **options))]
 

@@ -9,25 +9,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from autotune.dtypes import EXACT
 from autotune.frontends.onnx_contrib.quantised import MICROSOFT, channels_first, channels_last
 from autotune.frontends.onnx_contrib.scales import real, stored
 from autotune.frontends.onnx_rewrites.base import Rewrite, Site, Unknown, Value
 from autotune.frontends.onnx_rewrites.quantised import limits_of, window_of
-
-EXACT = 2**24
-"""Whole numbers up to here, and their sums up to here, are floats without rounding."""
 
 
 def _known(site: Site, *names: str) -> bool:
     return all(not name or site.facts.constant(name) is not None for name in names)
 
 
-def _bias(site: Site, bias: str, scale: Any) -> str:
+def _bias(site: Site, bias: str, scale: Any, axis: int = 0) -> str:
     """A bias of 32 bits, in units of the sum of products."""
     import numpy as np
 
-    held = np.asarray(scale, np.float32).reshape(-1)
-    return real(site, bias, held.reshape(()) if held.size == 1 else held, axis=0)
+    return real(site, bias, np.asarray(scale, np.float32).reshape(-1), axis=axis)
 
 
 def convolution(site: Site) -> Sequence[str] | None:
@@ -78,11 +75,7 @@ def gemm(site: Site) -> Sequence[str]:
     columns = None if second.size == 1 else 0 if transposed["transB"] else 1
     given = [real(site, a, first, a_zero), real(site, b, b_scale, b_zero, columns)]
     if c:
-        scale = first * second.reshape(-1)
-        if scale.size == 1:
-            given.append(real(site, c, scale.reshape(())))
-        else:
-            given.append(real(site, c, scale, axis=len(site.shape(c)) - 1))
+        given.append(_bias(site, c, first * second, len(site.shape(c)) - 1))
     made = site.emit("Gemm", *given, **transposed)
     return [stored(site, made, y_scale, y_zero) if y_scale else made]
 

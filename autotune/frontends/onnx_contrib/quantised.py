@@ -90,7 +90,7 @@ POOL = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "s
 
 
 def _pool(site: Site, x: str) -> str:
-    options = {name: site.attribute(name) for name in POOL if site.attribute(name) is not None}
+    options = site.attributes(*POOL)
     if not site.attribute("channels_last", 0):
         return site.emit("AveragePool", x, **options)
     rank = len(options["kernel_shape"]) + 2
@@ -139,8 +139,9 @@ def linear(site: Site) -> Sequence[str]:
 
 def max_pool(site: Site) -> Sequence[str]:
     """NhwcMaxPool."""
-    names = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
-    options = {name: site.attribute(name) for name in names if site.attribute(name) is not None}
+    options = site.attributes(
+        "auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides"
+    )
     rank = len(options["kernel_shape"]) + 2
     pooled = site.emit("MaxPool", channels_first(site, site.input(0), rank), **options)
     return [channels_last(site, pooled, rank)]

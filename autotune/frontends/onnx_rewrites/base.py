@@ -149,6 +149,11 @@ class Site:
                 return value
         return default
 
+    def attributes(self, *names: str) -> dict[str, Any]:
+        """Those of ``names`` that the node has, for another node in its place."""
+        found = {name: self.attribute(name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Raises ``Unknown`` where it is open."""
         shape = self.facts.shape(name)

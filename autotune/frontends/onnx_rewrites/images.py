@@ -181,8 +181,7 @@ def reduced_booleans(site: Site) -> Sequence[str] | None:
     if site.dtype(site.input(0)).kind != "b":
         return None
     inputs = [site.cast(site.input(0), np.int32), *site.node.input[1:]]
-    names = ("axes", "keepdims", "noop_with_empty_axes")
-    kept = {name: site.attribute(name) for name in names if site.attribute(name) is not None}
+    kept = site.attributes("axes", "keepdims", "noop_with_empty_axes")
     return [site.cast(site.emit(site.operator, *inputs, **kept), np.bool_)]
 
 

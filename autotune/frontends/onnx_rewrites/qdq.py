@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from autotune.dtypes import EXACT
 from autotune.frontends.onnx_rewrites.base import Rewrite, Site
 from autotune.frontends.onnx_rewrites.quantised import window_of
 
@@ -71,7 +72,7 @@ def product(site: Site) -> Sequence[str] | None:
     stored_bias = None if kept_bias is None else site.facts.constant(kept_bias.name)
     if kept_bias is not None and stored_bias is not None and not kept_bias.zero.any():
         same = np.allclose(kept_bias.scale.reshape(-1), scale, rtol=1e-5, atol=0)
-        if same and np.abs(stored_bias.astype(np.float64)).max() < 2**24:
+        if same and np.abs(stored_bias.astype(np.float64)).max() < EXACT:
             # A bias in the units of the sum is a part of it.
             total, bias = site.emit("Add", total, by_column(stored_bias.reshape(-1))), ""
     real = site.emit("Mul", total, by_column(scale))

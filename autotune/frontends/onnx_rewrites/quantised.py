@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from autotune.dtypes import EXACT
 from autotune.frontends.onnx_rewrites.base import Rewrite, Site
 
 
@@ -156,8 +157,7 @@ def _convolution(
 
 def window_of(site: Site) -> dict[str, Any]:
     """The attributes of a convolution, for another one in its place."""
-    names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-    return {name: site.attribute(name) for name in names if site.attribute(name) is not None}
+    return site.attributes("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
 def conv_integer(site: Site) -> Sequence[str]:
@@ -171,7 +171,7 @@ def conv_integer(site: Site) -> Sequence[str]:
         rows = weight.reshape(weight.shape[0], -1).astype(np.int64)
         rows = rows - zero.reshape(-1, 1).astype(np.int64)
         # float32 is twice as fast, and as exact while no sum is larger than it can count.
-        wide = "float32" if 255 * np.abs(rows).sum(axis=1).max() < 2**24 else wide
+        wide = "float32" if 255 * np.abs(rows).sum(axis=1).max() < EXACT else wide
     return [site.cast(_convolution(site, x, w, x_zero, w_zero, wide), np.int32)]
 
 
